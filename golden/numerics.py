@@ -1,0 +1,72 @@
+"""TFLite int8 arithmetic on int64 tensors: int32 wrap-around and requantization (docs/numerics.md)."""
+
+import math
+
+import torch
+from torch import Tensor
+
+INT32_MIN, INT32_MAX = -(2**31), 2**31 - 1
+SHIFT_MIN, SHIFT_MAX = -31, 30
+
+
+def require_integer(**tensors: Tensor) -> None:
+    """Raise TypeError naming the first tensor that is not of an integer dtype (bool is not one)."""
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool:
+            raise TypeError(f"{name}: expected an integer tensor, got {tensor.dtype}")
+
+
+def wrap_int32(x: Tensor) -> Tensor:
+    """Reduce an integer tensor modulo 2**32 to the int32 range; returns int64."""
+    require_integer(x=x)
+    return ((x.to(torch.int64) - INT32_MIN) & 0xFFFF_FFFF) + INT32_MIN
+
+
+def saturating_rounding_doubling_high_mul(a: Tensor, b: Tensor) -> Tensor:
+    """Round ``a * b / 2**31`` to the nearest integer, ties towards plus infinity, for int32 values in integer tensors.
+
+    The only product that does not fit, ``INT32_MIN * INT32_MIN``, saturates to ``INT32_MAX``. Returns int64.
+    """
+    require_integer(a=a, b=b)
+    product = a.to(torch.int64) * b.to(torch.int64)
+    # gemmlowp adds 2**30 or 1 - 2**30 and divides truncating towards zero, which is floor((product + 2**30) / 2**31).
+    return ((product + 2**30) >> 31).clamp(max=INT32_MAX)
+
+
+def rounding_divide_by_pot(x: Tensor, exponent: Tensor) -> Tensor:
+    """Round ``x / 2**exponent`` to the nearest integer, ties away from zero; exponent 0..31. Returns int64."""
+    require_integer(x=x, exponent=exponent)
+    x, exponent = x.to(torch.int64), exponent.to(torch.int64)
+    mask = (1 << exponent) - 1
+    threshold = (mask >> 1) + (x < 0)
+    return (x >> exponent) + ((x & mask) > threshold)
+
+
+def requantize(acc: Tensor, multiplier: Tensor, shift: Tensor) -> Tensor:
+    """TFLite's MultiplyByQuantizedMultiplier: ``acc * multiplier * 2**(shift - 31)`` with double rounding.
+
+    Integer tensors that broadcast against each other; ``acc`` and ``multiplier`` hold int32 values, ``shift`` values
+    in -31..30 (positive shifts left). A left shift that overflows int32 wraps (undefined in TFLite). Returns int64.
+    """
+    require_integer(acc=acc, multiplier=multiplier, shift=shift)
+    acc, shift = acc.to(torch.int64), shift.to(torch.int64)
+    scaled = saturating_rounding_doubling_high_mul(wrap_int32(acc << shift.clamp(min=0)), multiplier)
+    return rounding_divide_by_pot(scaled, (-shift).clamp(min=0))
+
+
+def quantize_multiplier(real: float) -> tuple[int, int]:
+    """TFLite's QuantizeMultiplier: the nearest ``multiplier * 2**(shift - 31)`` as (multiplier, shift).
+
+    ``real`` is finite and not negative. Below 2**-32 or so the result is (0, 0), above 2**30 it saturates.
+    """
+    if not (math.isfinite(real) and real >= 0):
+        raise ValueError(f"real: expected a finite number >= 0, got {real}")
+    fraction, shift = math.frexp(real)
+    multiplier = math.floor(fraction * 2**31 + 0.5)
+    if multiplier == 2**31:
+        multiplier, shift = 2**30, shift + 1
+    if shift < SHIFT_MIN:
+        return 0, 0
+    if shift > SHIFT_MAX:
+        return INT32_MAX, SHIFT_MAX
+    return multiplier, shift

@@ -1,0 +1,77 @@
+"""The output-stationary systolic array: rows of output pixels by columns of output channels."""
+
+from amaranth.hdl import Cat, Module, Mux, Signal, signed
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+
+class SystolicArray(wiring.Component):
+    """``rows`` x ``columns`` PEs, each with one int32 sum in work and one waiting to be drained.
+
+    Activations move along the rows and weights down the columns, one PE a cycle; the operands of one tap enter
+    together and are skewed inside. An idle cycle is a tap whose activations are zero.
+
+    Latency: the sums that end with the ``last`` tap entered in cycle t stand in ``sums`` of PE (r, c) from cycle
+    ``t + LATENCY + r + c`` until those of the next tile replace them. Throughput: one tap a cycle, tiles follow each
+    other without a gap.
+
+    Members
+    -------
+    acts:
+        In(9 * rows): signed 9-bit activations, zero point subtracted, row 0 in the low bits.
+    weights:
+        In(8 * columns): signed 8-bit weights.
+    first, last:
+        The tap starts, ends its tile.
+    sums:
+        Out(32 * rows * columns): int32, PE (r, c) at word ``c * rows + r``.
+    """
+
+    LATENCY = 3
+
+    def __init__(self, *, rows: int, columns: int):
+        self.rows, self.columns = rows, columns
+        super().__init__({
+            "acts": In(9 * rows), "weights": In(8 * columns), "first": In(1), "last": In(1),
+            "sums": Out(32 * rows * columns),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        rows, columns = self.rows, self.columns
+
+        def skew(value, cycles, name):
+            for stage in range(cycles):
+                delayed = Signal(value.shape(), name=f"{name}_{stage}")
+                m.d.sync += delayed.eq(value)
+                value = delayed
+            return value
+
+        acts = [skew(self.acts.word_select(r, 9).as_signed(), r, f"act_skew{r}") for r in range(rows)]
+        weights = [skew(self.weights.word_select(c, 8).as_signed(), c, f"weight_skew{c}") for c in range(columns)]
+        # Operand and product registers delay by two; PE (r, c) follows PE (0, 0) by r + c.
+        firsts, lasts = [], []
+        first, last = skew(self.first, 2, "first"), skew(self.last, 2, "last")
+        for distance in range(rows + columns - 1):
+            firsts.append(first)
+            lasts.append(last)
+            first, last = skew(first, 1, f"first{distance}"), skew(last, 1, f"last{distance}")
+
+        down = weights
+        for r in range(rows):
+            along = acts[r]
+            below = []
+            for c in range(columns):
+                act, weight = Signal(signed(9), name=f"act_{r}_{c}"), Signal(signed(8), name=f"weight_{r}_{c}")
+                product = Signal(signed(17), name=f"product_{r}_{c}")
+                total = Signal(signed(32), name=f"total_{r}_{c}")
+                in_work, waiting = (Signal(signed(32), name=f"{n}_{r}_{c}") for n in ("sum", "drain"))
+                m.d.comb += total.eq(Mux(firsts[r + c], 0, in_work) + product)
+                m.d.sync += [act.eq(along), weight.eq(down[c]), product.eq(act * weight), in_work.eq(total)]
+                with m.If(lasts[r + c]):
+                    m.d.sync += waiting.eq(total)
+                m.d.comb += self.sums.word_select(c * rows + r, 32).eq(waiting)
+                along = act
+                below.append(weight)
+            down = below
+        return m

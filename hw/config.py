@@ -1,0 +1,109 @@
+"""The sizes of an engine: one frozen record shared by hardware, lowering, analytical model and simulator."""
+
+from dataclasses import dataclass, fields
+
+
+class ConfigError(ValueError):
+    """An engine that cannot be built; the message is one line naming the field and what was expected."""
+
+
+def ceil_div(a: int, b: int) -> int:
+    """Smallest integer >= a / b."""
+    return -(-a // b)
+
+
+def ceil_power_of_two(value: int) -> int:
+    """Smallest power of two >= value."""
+    return 1 << max(0, value - 1).bit_length()
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineConfig:
+    """Sizes of one engine.
+
+    Parameters
+    ----------
+    rows, columns:
+        The PE array: ``rows`` output pixels by ``columns`` output channels, 1..64 each.
+    act_buffer_bytes, weight_buffer_bytes:
+        On-chip buffers; whole multiples of :attr:`act_banks` and :attr:`weight_banks`.
+    output_ring_bytes:
+        Output buffer per array column, a power of two: the results that wait for pooling and write-back.
+    axi_data_bits:
+        Width of the AXI4 master: 64 or 128.
+    requantize_lanes:
+        Results requantized a cycle, 1..``rows``; a tile drains in ``columns * ceil(rows / lanes)`` cycles.
+    max_channels:
+        Most input or output channels of a layer.
+    rank_lanes:
+        Channels compared with the threshold a cycle when the winners are read out; a power of two, 8..64.
+    outstanding_reads:
+        AXI read bursts in flight.
+    profile_layers:
+        Layers whose counters are recorded on chip, a power of two.
+    """
+
+    rows: int = 16
+    columns: int = 16
+    act_buffer_bytes: int = 128 * 1024
+    weight_buffer_bytes: int = 128 * 1024
+    output_ring_bytes: int = 1024
+    axi_data_bits: int = 128
+    requantize_lanes: int = 8
+    max_channels: int = 4096
+    rank_lanes: int = 64
+    outstanding_reads: int = 32
+    profile_layers: int = 64
+
+    address_bits = 32
+
+    def __post_init__(self):
+        for field in fields(self):
+            if type(getattr(self, field.name)) is not int:
+                raise ConfigError(f"{field.name}: expected an integer, got {getattr(self, field.name)!r}")
+        if self.requantize_lanes > self.rows:
+            object.__setattr__(self, "requantize_lanes", max(self.rows, 1))
+        self._require("rows", 1 <= self.rows <= 64, "1..64")
+        self._require("columns", 1 <= self.columns <= 64, "1..64")
+        self._require("axi_data_bits", self.axi_data_bits in (64, 128), "64 or 128")
+        self._require("requantize_lanes", self.requantize_lanes >= 1, "at least 1")
+        self._require("max_channels", 1 <= self.max_channels <= 65535, "1..65535")
+        for name, banks in (("act_buffer_bytes", self.act_banks), ("weight_buffer_bytes", self.weight_banks)):
+            size = getattr(self, name)
+            self._require(name, 4 * banks <= size <= 1 << 23 and size % banks == 0,
+                          f"a multiple of {banks} from {4 * banks} to {1 << 23}")
+        ring = self.output_ring_bytes
+        self._require("output_ring_bytes", ring == ceil_power_of_two(ring) and 4 * self.output_banks <= ring <= 1 << 16,
+                      f"a power of two from {4 * self.output_banks} to 65536")
+        self._require("rank_lanes", self.rank_lanes in (8, 16, 32, 64), "8, 16, 32 or 64")
+        self._require("outstanding_reads", 2 <= self.outstanding_reads <= 256, "2..256")
+        self._require("profile_layers", self.profile_layers in (1, 2, 4, 8, 16, 32, 64), "a power of two, 1..64")
+
+    def _require(self, name: str, holds: bool, expected: str):
+        if not holds:
+            raise ConfigError(f"{name}: expected {expected}, got {getattr(self, name)}")
+
+    @property
+    def axi_bytes(self) -> int:
+        """Bytes of one beat."""
+        return self.axi_data_bits // 8
+
+    @property
+    def act_banks(self) -> int:
+        """Byte-wide banks of the activation buffer: a power of two that serves a row vector and a beat."""
+        return ceil_power_of_two(max(self.rows, self.axi_bytes))
+
+    @property
+    def weight_banks(self) -> int:
+        """Byte-wide banks of the weight buffer: a power of two that serves a column vector and a beat."""
+        return ceil_power_of_two(max(self.columns, self.axi_bytes))
+
+    @property
+    def output_banks(self) -> int:
+        """Byte-wide banks of the output buffer, and pixels that pooling and write-back handle a cycle."""
+        return ceil_power_of_two(max(self.requantize_lanes, self.axi_bytes))
+
+    @property
+    def drain_chunks(self) -> int:
+        """Cycles to drain one column of a tile."""
+        return ceil_div(self.rows, self.requantize_lanes)

@@ -1,0 +1,202 @@
+"""The register block: starts programs, counts what they cost, and ends them with an interrupt, whatever happens."""
+
+from amaranth.hdl import Array, Module, Mux, Signal
+from amaranth.lib import wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
+
+from .registers import COUNTERS, IDENTITY_VALUE, PROFILE_WORDS, Error, Register
+
+WATCHDOG_CYCLES = 1 << 13
+"""Cycles without any progress and with nothing outstanding after which a program is given up."""
+PROFILE_HOLD = 8
+"""Counters recorded before the next layer may start: those that its loading changes."""
+
+
+class Registers(wiring.Component):
+    """AXI4-Lite slave for the map of :class:`hw.registers.Register`.
+
+    One access at a time, two cycles each; unknown addresses read 0 and ignore writes; strobes are ignored (registers
+    are written whole).
+
+    Members: ``s_axil_*``; ``start``, ``clear`` (strobes); ``program_address``, ``program_length``, ``window_base``,
+    ``window_limit``; ``status``; ``read_index`` (word of the counters or of the profile that is asked for, profile when
+    ``read_profile``), ``read_value`` (the answer one cycle later).
+    """
+
+    def __init__(self, *, index_bits: int):
+        super().__init__({
+            "awaddr": In(16), "awvalid": In(1), "awready": Out(1),
+            "wdata": In(32), "wvalid": In(1), "wready": Out(1),
+            "bvalid": Out(1), "bready": In(1),
+            "araddr": In(16), "arvalid": In(1), "arready": Out(1),
+            "rdata": Out(32), "rvalid": Out(1), "rready": In(1),
+            "start": Out(1), "clear": Out(1),
+            "program_address": Out(32), "program_length": Out(32), "window_base": Out(32), "window_limit": Out(32),
+            "status": In(32), "read_index": Out(index_bits), "read_profile": Out(1), "read_value": In(32),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        writable = {
+            Register.PROGRAM_ADDRESS: self.program_address, Register.PROGRAM_LENGTH: self.program_length,
+            Register.WINDOW_BASE: self.window_base, Register.WINDOW_LIMIT: self.window_limit,
+        }
+        accept = Signal()
+        m.d.comb += [
+            accept.eq(self.awvalid & self.wvalid & ~self.bvalid), self.awready.eq(accept), self.wready.eq(accept),
+        ]
+        with m.If(self.bready):
+            m.d.sync += self.bvalid.eq(0)
+        with m.If(accept):
+            m.d.sync += self.bvalid.eq(1)
+            with m.Switch(self.awaddr):
+                with m.Case(Register.CONTROL):
+                    m.d.comb += [self.start.eq(self.wdata[0]), self.clear.eq(self.wdata[1])]
+                for address, register in writable.items():
+                    with m.Case(address):
+                        m.d.sync += register.eq(self.wdata)
+
+        address, asked = Signal(16), Signal()
+        m.d.comb += [
+            self.arready.eq(~asked & ~self.rvalid),
+            self.read_profile.eq(self.araddr >= Register.PROFILE),
+            self.read_index.eq(Mux(self.read_profile, (self.araddr - Register.PROFILE) >> 2,
+                                   (self.araddr - Register.COUNTERS) >> 2)),
+        ]
+        m.d.sync += asked.eq(self.arvalid & self.arready)
+        with m.If(self.arvalid & self.arready):
+            m.d.sync += address.eq(self.araddr)
+        with m.If(self.rready):
+            m.d.sync += self.rvalid.eq(0)
+        with m.If(asked):
+            m.d.sync += [self.rvalid.eq(1), self.rdata.eq(0)]
+            with m.Switch(address):
+                with m.Case(Register.IDENTITY):
+                    m.d.sync += self.rdata.eq(IDENTITY_VALUE)
+                with m.Case(Register.STATUS):
+                    m.d.sync += self.rdata.eq(self.status)
+                for offset, register in writable.items():
+                    with m.Case(offset):
+                        m.d.sync += self.rdata.eq(register)
+            with m.If(address >= Register.COUNTERS):
+                m.d.sync += self.rdata.eq(self.read_value)
+        return m
+
+
+class Control(wiring.Component):
+    """Runs one program at a time: reset the core, start it, wait until it is finished or fails, interrupt.
+
+    On an error nothing new is issued on AXI, what is outstanding is completed, and only then the program ends; so the
+    interrupt always comes, as long as the memory answers.
+
+    Members
+    -------
+    start, clear, program_length, status, irq:
+        The registers' side.
+    core_reset, core_start:
+        Reset and start strobes of the engine.
+    abort:
+        Level: stop issuing.
+    finished:
+        The program has been ordered and everything in it has completed.
+    invalid, outside, read_failed, write_failed:
+        Errors, level.
+    axi_idle, progress:
+        Nothing is outstanding; something moved in this cycle.
+    running:
+        High from start to interrupt.
+    """
+
+    def __init__(self):
+        super().__init__({
+            "start": In(1), "clear": In(1), "status": Out(32), "irq": Out(1),
+            "core_reset": Out(1), "core_start": Out(1), "abort": Out(1), "running": Out(1),
+            "finished": In(1), "invalid": In(1), "outside": In(1), "read_failed": In(1), "write_failed": In(1),
+            "axi_idle": In(1), "progress": In(1),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        error = Signal(Error, init=Error.NONE)
+        done = Signal()
+        watchdog = Signal(range(WATCHDOG_CYCLES))
+        m.d.comb += [
+            self.status.eq(self.running | done << 1 | (error != Error.NONE) << 2 | error << 8),
+            self.irq.eq(done),
+        ]
+        with m.If(self.clear):
+            m.d.sync += done.eq(0)
+        with m.FSM():
+            with m.State("IDLE"):
+                with m.If(self.start):
+                    m.d.comb += self.core_reset.eq(1)
+                    m.d.sync += [self.running.eq(1), done.eq(0), error.eq(Error.NONE), watchdog.eq(0)]
+                    m.next = "START"
+            with m.State("START"):
+                m.d.comb += self.core_start.eq(1)
+                m.next = "RUN"
+            with m.State("RUN"):
+                m.d.sync += watchdog.eq(Mux(self.progress | ~self.axi_idle, 0, watchdog + 1))
+                causes = (
+                    (self.invalid, Error.DESCRIPTOR), (self.outside, Error.WINDOW), (self.read_failed, Error.READ),
+                    (self.write_failed, Error.WRITE), (watchdog == WATCHDOG_CYCLES - 1, Error.TIMEOUT),
+                )
+                with m.If(self.finished):
+                    m.d.sync += [self.running.eq(0), done.eq(1)]
+                    m.next = "IDLE"
+                for condition, code in causes:
+                    with m.If(condition):
+                        m.d.sync += [error.eq(code), self.running.eq(1), done.eq(0)]
+                        m.next = "ABORT"
+            with m.State("ABORT"):
+                m.d.comb += self.abort.eq(1)
+                with m.If(self.axi_idle):
+                    m.d.comb += self.core_reset.eq(1)
+                    m.d.sync += [self.running.eq(0), done.eq(1)]
+                    m.next = "IDLE"
+        return m
+
+
+class Counters(wiring.Component):
+    """The performance counters and their record for every finished layer.
+
+    Members: ``clear`` (strobe), ``increments`` (one amount for each of :data:`hw.registers.COUNTERS`, 16 bits each),
+    ``layer_done`` (strobe: record), ``recording`` (level: counters that the next layer's loading changes are still to
+    be recorded), ``index``, ``profile``, ``value`` (read: a word one cycle later).
+    """
+
+    def __init__(self, *, layers: int):
+        self.layers = layers
+        self.index_bits = exact_log2(layers * PROFILE_WORDS)
+        super().__init__({
+            "clear": In(1), "increments": In(16 * len(COUNTERS)), "layer_done": In(1), "recording": Out(1),
+            "index": In(self.index_bits), "profile": In(1), "value": Out(32),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        values = [Signal(32, name=f"count_{name}") for name in COUNTERS]
+        for n, value in enumerate(values):
+            m.d.sync += value.eq(Mux(self.clear, 0, value + self.increments.word_select(n, 16)))
+        m.submodules.records = records = Memory(shape=32, depth=max(2, self.layers * PROFILE_WORDS), init=[])
+        write, read = records.write_port(), records.read_port(domain="sync")
+        layer, position = Signal(range(max(2, self.layers))), Signal(range(PROFILE_WORDS), init=len(COUNTERS))
+        active = position != len(COUNTERS)
+        m.d.comb += [
+            write.addr.eq(layer * PROFILE_WORDS + position), write.data.eq(Array(values)[position]),
+            write.en.eq(active), self.recording.eq(position < PROFILE_HOLD), read.addr.eq(self.index), read.en.eq(1),
+        ]
+        with m.If(self.clear):
+            m.d.sync += [layer.eq(0), position.eq(len(COUNTERS))]
+        with m.Elif(self.layer_done):
+            m.d.sync += position.eq(0)
+        with m.Elif(active):
+            m.d.sync += position.eq(position + 1)
+            with m.If(position == len(COUNTERS) - 1):
+                m.d.sync += layer.eq(layer + 1)
+        counter, from_profile = Signal(32), Signal()
+        m.d.sync += [counter.eq(Array(values)[self.index[:5]]), from_profile.eq(self.profile)]
+        m.d.comb += self.value.eq(Mux(from_profile, read.data, counter))
+        return m

@@ -1,0 +1,352 @@
+"""Fetches descriptors and asks for everything a band needs, winners only, in the order in which it is used."""
+
+from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from .config import EngineConfig
+from .descriptor import DESCRIPTOR_BYTES, LAYOUT, OP_CONVOLUTION, PARAMETER_BYTES, MaskSource
+from .reader import Kind, Segment
+from .winner_list import Run
+
+PARAMETER_BANKS = 2
+
+
+class Job(data.Struct):
+    """One walk over the winners: a strip of activations, or a group's weights."""
+
+    weights: 1
+    base: 32
+    destination: 24
+    stride: 32
+    strip_load: 24
+    strip_rows: 16
+
+
+class SegmentWalker(wiring.Component):
+    """Turns a job and the runs of winners into segments.
+
+    Throughput: one segment a cycle after a latency of 4 cycles; runs whose data are contiguous in memory and on chip
+    are one segment. An activation job ends with a mark (a segment of length 0 with ``strip_end``).
+
+    Members: ``i_job``; ``i_run``, ``exhausted``, ``rewind`` (a :class:`WinnerList`'s walk); ``descriptor`` (stable
+    during a job); ``o_segment``.
+    """
+
+    def __init__(self):
+        super().__init__({
+            "i_job": In(stream.Signature(Job)),
+            "descriptor": In(LAYOUT),
+            "i_run": In(stream.Signature(Run)),
+            "exhausted": In(1),
+            "rewind": Out(1),
+            "o_segment": Out(stream.Signature(Segment)),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        job, descriptor = self.i_job.p, self.descriptor
+        merge = job.weights | descriptor.act_merge
+        running = Signal()
+        out = self.o_segment
+        out_free = Signal()
+        m.d.comb += out_free.eq(~out.valid | out.ready)
+
+        # Stage 1: offsets and sizes of a run, by two multipliers.
+        # Stage 2: expand the run into channels and rows.
+        valid1, valid2 = Signal(), Signal()
+        offset1, size1, length1 = Signal(32), Signal(32), Signal(16)
+        address2, size2, channels2 = Signal(32), Signal(32), Signal(16)
+        row_address, rows_left = Signal(32), Signal(16)
+        destination = Signal(24)
+        advance1, run_done = Signal(), Signal()
+
+        m.d.comb += [
+            advance1.eq(running & (~valid1 | ~valid2 | run_done)),
+            self.i_run.ready.eq(advance1),
+        ]
+        with m.If(advance1):
+            m.d.sync += [
+                valid1.eq(self.i_run.valid),
+                offset1.eq(self.i_run.p.start * job.stride),
+                size1.eq(self.i_run.p.length * job.stride),
+                length1.eq(self.i_run.p.length),
+            ]
+        by_rows = ~merge & ~descriptor.act_contiguous
+        last_row = ~by_rows | (rows_left == 1)
+        last_channel = merge | (channels2 == 1)
+        m.d.comb += run_done.eq(valid2 & out_free & last_row & last_channel)
+        with m.If(out.ready):
+            m.d.sync += out.valid.eq(0)
+        with m.If(valid2 & out_free):
+            bytes_now = Mux(merge, size2, Mux(by_rows, descriptor.in_cols, job.strip_load))
+            m.d.sync += [
+                out.valid.eq(1),
+                out.p.kind.eq(Mux(job.weights, Kind.WEIGHTS, Kind.ACTIVATIONS)),
+                out.p.address.eq(Mux(by_rows, row_address, address2)),
+                out.p.bytes.eq(bytes_now),
+                out.p.destination.eq(destination),
+                out.p.start.eq(~by_rows | (rows_left == job.strip_rows)),
+                out.p.strip_end.eq(0),
+            ]
+            with m.If(~last_row):
+                m.d.sync += [row_address.eq(row_address + descriptor.in_row_pitch), rows_left.eq(rows_left - 1)]
+            with m.Else():
+                m.d.sync += [
+                    destination.eq(destination + Mux(merge, size2, descriptor.slab_bytes)),
+                    address2.eq(address2 + descriptor.in_plane),
+                    row_address.eq(address2 + descriptor.in_plane),
+                    rows_left.eq(job.strip_rows),
+                    channels2.eq(channels2 - 1),
+                ]
+            with m.If(run_done):
+                m.d.sync += valid2.eq(0)
+        with m.If(running & valid1 & (~valid2 | run_done)):
+            m.d.sync += [
+                valid2.eq(1),
+                address2.eq(job.base + offset1),
+                row_address.eq(job.base + offset1),
+                rows_left.eq(job.strip_rows),
+                size2.eq(size1),
+                channels2.eq(length1),
+            ]
+
+        with m.FSM():
+            with m.State("IDLE"):
+                m.d.comb += self.rewind.eq(self.i_job.valid)
+                m.d.sync += destination.eq(job.destination)
+                with m.If(self.i_job.valid):
+                    m.d.sync += running.eq(1)
+                    m.next = "WALK"
+            with m.State("WALK"):
+                with m.If(self.exhausted & ~valid1 & ~valid2 & out_free):
+                    m.d.sync += running.eq(0)
+                    m.d.comb += self.i_job.ready.eq(1)
+                    with m.If(~job.weights):
+                        m.d.sync += [out.valid.eq(1), out.p.bytes.eq(0), out.p.strip_end.eq(1),
+                                     out.p.kind.eq(Kind.ACTIVATIONS)]
+                    m.next = "IDLE"
+        return m
+
+
+class Loader(wiring.Component):
+    """Walks a program: fetch a descriptor, check it, and order its data.
+
+    Order within a band: mask, first strip of activations, parameters and weights of the first group, remaining
+    strips, then parameters and weights of the groups that follow (streamed weights once for every tile). Each item is
+    read as soon as there is room for it, so the loading of later items hides behind the computing of earlier ones.
+
+    Members
+    -------
+    start, program_address, program_length:
+        Strobe and where the program lies.
+    word_valid, word:
+        The words of a descriptor as they arrive, beat by beat.
+    o_descriptor, winners:
+        The checked descriptor and its number of winning channels, offered to the scheduler until taken.
+    build, build_all, list_done, list_winners:
+        The winner list's controls.
+    o_job, o_segment:
+        Walks for the segment walker, and single segments (descriptor, mask, parameters). A segment is only offered
+        while the walker is idle, so the order of the two is the order of the data.
+    quiet:
+        Every descriptor handed over has completed, results in memory.
+    scheduler_idle:
+        The scheduler has finished every descriptor handed over.
+    parameters_freed:
+        Strobe: one bank of the parameter store is free again.
+    invalid:
+        Level: the descriptor is malformed.
+    finished:
+        Level: the whole program has been ordered and handed over.
+    """
+
+    def __init__(self, *, config: EngineConfig):
+        self.config = config
+        super().__init__({
+            "start": In(1), "program_address": In(32), "program_length": In(32),
+            "word_valid": In(1), "word": In(config.axi_data_bits),
+            "o_descriptor": Out(stream.Signature(LAYOUT)),
+            "winners": Out(16),
+            "build": Out(1), "build_all": Out(1), "list_done": In(1), "list_winners": In(16),
+            "o_job": Out(stream.Signature(Job)),
+            "o_segment": Out(stream.Signature(Segment)),
+            "quiet": In(1), "scheduler_idle": In(1), "parameters_freed": In(1),
+            "invalid": Out(1), "finished": Out(1),
+        })
+
+    def is_malformed(self, m: Module, descriptor):
+        """Combinational: sizes of zero, or larger than this engine."""
+        config = self.config
+        positive = ("in_channels", "in_rows", "in_cols", "in_row_pitch", "strip_rows", "last_strip_rows", "strips",
+                    "pitch", "stride_x", "stride_y", "out_groups", "group_columns", "last_columns", "kernel_h",
+                    "kernel_w", "tiles", "last_rows", "out_rows", "out_cols", "out_cols_last", "out_strip_rows",
+                    "positions", "pool_h", "pool_w", "pool_stride_x", "chunk", "out_channels", "weight_block",
+                    "weight_block_last")
+        bounded = {"stride_x": 4, "stride_y": 4, "group_columns": config.columns, "last_columns": config.columns,
+                   "last_rows": config.rows, "in_channels": config.max_channels, "out_channels": config.max_channels,
+                   "chunk": config.axi_bytes, "mask_source": int(MaskSource.KEEP), "kernel_h": 11, "kernel_w": 11}
+        aligned = ("mask_base", "parameter_base")
+        checks = [descriptor.op != OP_CONVOLUTION]
+        checks += [descriptor[name] == 0 for name in positive]
+        checks += [descriptor[name] > high for name, high in bounded.items() if high < 2 ** len(descriptor[name]) - 1]
+        checks += [descriptor[name][:4] != 0 for name in aligned]
+        checks += [descriptor.first_channel + descriptor.group_columns * (descriptor.out_groups - 1)
+                   + descriptor.last_columns > descriptor.out_channels]
+        flags = Signal(len(checks))
+        m.d.sync += [flags[i].eq(check) for i, check in enumerate(checks)]
+        return flags.any()
+
+    def elaborate(self, platform):
+        m = Module()
+        config = self.config
+        words = DESCRIPTOR_BYTES // config.axi_bytes
+        raw = Signal(8 * DESCRIPTOR_BYTES)
+        descriptor = LAYOUT(raw)
+        received = Signal(range(words + 1))
+        with m.If(self.word_valid):
+            m.d.sync += [raw.eq(Cat(raw[config.axi_data_bits:], self.word)), received.eq(received + 1)]
+        malformed = self.is_malformed(m, descriptor)
+
+        address, left = Signal(32), Signal(32)
+        offered, offering = Signal(), Signal()
+        m.d.comb += [
+            self.o_descriptor.payload.eq(raw),
+            self.o_descriptor.valid.eq(offering & ~offered & self.list_done),
+            self.winners.eq(self.list_winners),
+        ]
+        with m.If(self.o_descriptor.valid & self.o_descriptor.ready):
+            m.d.sync += offered.eq(1)
+
+        banks_free = Signal(range(PARAMETER_BANKS + 1), init=PARAMETER_BANKS)
+        bank_taken = Signal()
+        m.d.sync += banks_free.eq(banks_free + self.parameters_freed - bank_taken)
+
+        job, segment = self.o_job, self.o_segment
+        strip, group, tile = Signal(16), Signal(16), Signal(24)
+        strip_base, strip_destination = Signal(32), Signal(24)
+        weight_base, parameter_base = Signal(32), Signal(32)
+        first_pass = Signal()
+        last_strip = strip == descriptor.strips - 1
+        last_group = group == descriptor.out_groups - 1
+        columns = Mux(last_group, descriptor.last_columns, descriptor.group_columns)
+        block = Mux(last_group, descriptor.weight_block_last, descriptor.weight_block)
+        check_wait = Signal(2)
+
+        with m.FSM():
+            with m.State("IDLE"):
+                m.d.sync += [address.eq(self.program_address), left.eq(self.program_length)]
+                with m.If(self.start):
+                    m.next = "NEXT"
+            with m.State("NEXT"):
+                m.d.sync += received.eq(0)
+                with m.If(left == 0):
+                    m.d.comb += self.finished.eq(1)
+                with m.Else():
+                    m.next = "FETCH"
+            with m.State("FETCH"):
+                m.d.comb += [
+                    segment.valid.eq(1),
+                    segment.p.kind.eq(Kind.DESCRIPTOR),
+                    segment.p.address.eq(address),
+                    segment.p.bytes.eq(DESCRIPTOR_BYTES),
+                ]
+                with m.If(segment.ready):
+                    m.d.sync += [address.eq(address + DESCRIPTOR_BYTES), left.eq(left - 1)]
+                    m.next = "RECEIVE"
+            with m.State("RECEIVE"):
+                m.d.sync += check_wait.eq(2)
+                with m.If(received == words):
+                    m.next = "CHECK"
+            with m.State("CHECK"):
+                m.d.sync += [
+                    check_wait.eq(check_wait - 1),
+                    strip.eq(0), group.eq(0), tile.eq(0), first_pass.eq(1), offered.eq(0), offering.eq(0),
+                    strip_base.eq(descriptor.in_base), strip_destination.eq(descriptor.act_base),
+                    weight_base.eq(descriptor.weight_base), parameter_base.eq(descriptor.parameter_base),
+                ]
+                with m.If(check_wait == 0):
+                    with m.If(malformed):
+                        m.next = "MALFORMED"
+                    with m.Else():
+                        m.next = "WAIT"
+            with m.State("MALFORMED"):
+                m.d.comb += self.invalid.eq(1)
+            with m.State("WAIT"):
+                with m.If((self.quiet | ~descriptor.barrier) & (self.scheduler_idle | descriptor.act_prefetch)):
+                    with m.If(descriptor.mask_source == MaskSource.KEEP):
+                        m.d.sync += offering.eq(1)
+                        m.next = "ACTIVATIONS"
+                    with m.Else():
+                        m.d.comb += [self.build.eq(1), self.build_all.eq(descriptor.mask_source == MaskSource.ALL)]
+                        m.next = "MASK"
+            with m.State("MASK"):
+                m.d.sync += offering.eq(1)
+                m.d.comb += [
+                    segment.p.kind.eq(Kind.MASK),
+                    segment.p.address.eq(descriptor.mask_base),
+                    segment.p.bytes.eq((descriptor.in_channels + 7) >> 3),
+                    segment.valid.eq(descriptor.mask_source == MaskSource.MEMORY),
+                ]
+                with m.If(segment.ready | ~segment.valid):
+                    m.next = "ACTIVATIONS"
+            with m.State("ACTIVATIONS"):
+                m.d.comb += [
+                    job.valid.eq(1),
+                    job.p.weights.eq(0),
+                    job.p.base.eq(strip_base),
+                    job.p.destination.eq(strip_destination),
+                    job.p.stride.eq(descriptor.in_plane),
+                    job.p.strip_load.eq(Mux(last_strip, descriptor.last_strip_load, descriptor.strip_load)),
+                    job.p.strip_rows.eq(Mux(last_strip, descriptor.last_strip_rows, descriptor.strip_rows)),
+                ]
+                with m.If(job.ready):
+                    m.d.sync += [
+                        strip.eq(strip + 1),
+                        strip_base.eq(strip_base + descriptor.strip_pitch),
+                        strip_destination.eq(strip_destination + descriptor.strip_bytes),
+                    ]
+                    with m.If(strip == 0):
+                        m.next = "PARAMETERS"
+                    with m.Elif(last_strip):
+                        m.next = "WEIGHTS_DONE"
+            with m.State("PARAMETERS"):
+                m.d.comb += [
+                    segment.valid.eq(banks_free != 0),
+                    segment.p.kind.eq(Kind.PARAMETERS),
+                    segment.p.address.eq(parameter_base),
+                    segment.p.bytes.eq(columns * PARAMETER_BYTES),
+                    segment.p.start.eq(1), segment.p.strip_end.eq(1),
+                    bank_taken.eq(segment.valid & segment.ready),
+                ]
+                with m.If(segment.valid & segment.ready):
+                    m.d.sync += [
+                        parameter_base.eq(parameter_base + descriptor.group_columns * PARAMETER_BYTES), tile.eq(0)]
+                    m.next = "WEIGHTS"
+            with m.State("WEIGHTS"):
+                m.d.comb += [
+                    job.valid.eq(~descriptor.weight_reuse),
+                    job.p.weights.eq(1),
+                    job.p.base.eq(weight_base),
+                    job.p.stride.eq(block),
+                ]
+                with m.If(job.ready | descriptor.weight_reuse):
+                    m.d.sync += tile.eq(tile + 1)
+                    with m.If(first_pass & (strip != descriptor.strips)):
+                        m.d.sync += first_pass.eq(0)
+                        m.next = "ACTIVATIONS"
+                    with m.Else():
+                        m.next = "WEIGHTS_DONE"
+            with m.State("WEIGHTS_DONE"):
+                m.d.sync += first_pass.eq(0)
+                with m.If(descriptor.weight_stream & (tile != descriptor.tiles)):
+                    m.next = "WEIGHTS"
+                with m.Elif(last_group):
+                    m.next = "HAND_OVER"
+                with m.Else():
+                    m.d.sync += [group.eq(group + 1), weight_base.eq(weight_base + descriptor.weight_group)]
+                    m.next = "PARAMETERS"
+            with m.State("HAND_OVER"):
+                with m.If(offered):
+                    m.next = "NEXT"
+        return m

@@ -1,0 +1,268 @@
+"""The streaming ranking unit: winners by counting, not by sorting."""
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
+
+from .descriptor import LAYOUT, Select
+
+LEVELS = 4
+"""Levels of the histogram: each node has four children, the leaves are the 256 scores."""
+COUNT_BITS = 17
+ENERGY_BITS = 32
+TIE_GROUP = 16
+
+
+def count_ones(bits):
+    """Number of ones in ``bits`` as a balanced tree of adders."""
+    if len(bits) == 1:
+        return bits[0]
+    half = len(bits) // 2
+    return count_ones(bits[:half]) + count_ones(bits[half:])
+
+
+class RankingUnit(wiring.Component):
+    """Selects the winners of a layer from its channels' scores.
+
+    Scores enter a 256-bin histogram as they come, kept as a tree of four children a node with counts and energies
+    (score to the power 1 or 2) of each subtree. One walk from the root finds the score of the last winner, and how
+    many channels of that score are admitted; then the stored scores are compared with it, ``lanes`` channels a
+    cycle, lower channels first.
+
+    Latency from ``select`` to the first word of winners: at most 32 cycles (fixed k and threshold: 14), then one word
+    a cycle and at most ``lanes / 16`` cycles more, whatever the number of channels. After the last word the histogram is
+    cleared, in 64 cycles, during which ``ready`` is low.
+
+    Members
+    -------
+    descriptor:
+        ``select``, ``select_value``, ``energy_square``, ``out_channels``; stable from ``select`` to the last word.
+    score_valid, score_channel, score:
+        A finished score; only while ``ready``.
+    ready:
+        Scores may come.
+    select:
+        Strobe: all scores have come.
+    o_winners:
+        Words of ``lanes`` channels, channel 0 in bit 0 of the first; ``ceil(out_channels / lanes)`` of them.
+    waiting:
+        High from ``select`` to the first word.
+    """
+
+    def __init__(self, *, max_channels: int, lanes: int):
+        self.max_channels, self.lanes = max_channels, lanes
+        super().__init__({
+            "descriptor": In(LAYOUT),
+            "score_valid": In(1), "score_channel": In(16), "score": In(8), "ready": Out(1),
+            "select": In(1), "o_winners": Out(stream.Signature(lanes)), "waiting": Out(1),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        lanes, descriptor = self.lanes, self.descriptor
+        lane_bits = exact_log2(lanes)
+        node = data.StructLayout({
+            "counts": data.ArrayLayout(COUNT_BITS, 4), "energies": data.ArrayLayout(ENERGY_BITS, 4)})
+
+        m.submodules.scores = scores = Memory(
+            shape=data.ArrayLayout(8, lanes), depth=max(2, -(-self.max_channels // lanes)), init=[])
+        score_write, score_read = scores.write_port(granularity=1), scores.read_port(domain="sync")
+        m.d.comb += [
+            score_write.addr.eq(self.score_channel >> lane_bits),
+            score_write.en.eq(Mux(self.score_valid, Const(1, lanes) << self.score_channel[:lane_bits], 0)),
+        ]
+        m.d.comb += [score_write.data[i].eq(self.score) for i in range(lanes)]
+
+        # Stage 0: the score and its energy. Stage 1: every level's node on its path, read, changed and written.
+        count_in, bin_in, energy_in = Signal(), Signal(8), Signal(16)
+        total = Signal(ENERGY_BITS)
+        m.d.sync += count_in.eq(self.score_valid)
+        with m.If(self.score_valid):
+            m.d.sync += [bin_in.eq(self.score),
+                         energy_in.eq(Mux(descriptor.energy_square, self.score * self.score, self.score))]
+        clear, clear_address = Signal(), Signal(range(4 ** (LEVELS - 1)))
+        path = Signal(8)
+        read_nodes = []
+        for level in range(LEVELS):
+            depth = 4**level
+            m.submodules[f"level{level}"] = memory = Memory(shape=node, depth=max(depth, 2), init=[])
+            write, read = memory.write_port(), memory.read_port(domain="comb")
+            child = bin_in.bit_select(8 - 2 * level - 2, 2)
+            above = bin_in[8 - 2 * level:] if level else Const(0, 1)
+            walked = path[8 - 2 * level:] if level else Const(0, 1)
+            m.d.comb += [
+                read.addr.eq(Mux(count_in, above, walked)),
+                write.addr.eq(Mux(clear, clear_address, above)),
+                write.en.eq(count_in | clear),
+            ]
+            for i in range(4):
+                hit = (child == i) & ~clear
+                m.d.comb += [
+                    write.data.counts[i].eq(Mux(clear, 0, read.data.counts[i] + hit)),
+                    write.data.energies[i].eq(Mux(clear, 0, read.data.energies[i] + Mux(hit, energy_in, 0))),
+                ]
+            read_nodes.append(read.data)
+        with m.If(clear):
+            m.d.sync += total.eq(0)
+        with m.Elif(count_in):
+            m.d.sync += total.eq(total + energy_in)
+
+        # The walk. ``target``: what the winners still have to reach, in channels or in energy.
+        by_energy = Signal()
+        target = Signal(ENERGY_BITS)
+        product = Signal(ENERGY_BITS + 17)
+        level = Signal(range(LEVELS + 1))
+        sums, own = data.ArrayLayout(ENERGY_BITS, 3), Signal(node)
+        from_top = Signal(sums)
+        threshold, ties = Signal(8), Signal(COUNT_BITS)
+        divisor = Signal(16)
+        chosen = Signal(2)
+        before = Signal(ENERGY_BITS)
+        with m.Switch(level):
+            for n in range(LEVELS):
+                with m.Case(n):
+                    m.d.comb += own.eq(read_nodes[n])
+        child_values = [Signal(ENERGY_BITS, name=f"child{i}") for i in range(4)]
+        m.d.comb += [child_values[i].eq(Mux(by_energy, own.energies[i], own.counts[i])) for i in range(4)]
+        with m.If(from_top[0] >= target):
+            m.d.comb += [chosen.eq(3), before.eq(0)]
+        with m.Elif(from_top[1] >= target):
+            m.d.comb += [chosen.eq(2), before.eq(from_top[0])]
+        with m.Elif(from_top[2] >= target):
+            m.d.comb += [chosen.eq(1), before.eq(from_top[1])]
+        with m.Else():
+            m.d.comb += [chosen.eq(0), before.eq(from_top[2])]
+
+        # Division of the energy that the ties have to reach by the energy of one: quotient digits, rounded up.
+        remainder, digit = Signal(ENERGY_BITS + 1), Signal(range(COUNT_BITS))
+        part = Signal(ENERGY_BITS)
+        m.d.comb += part.eq(divisor << digit)
+
+        # The read-out: word address, then compare, then count the ties, then admit.
+        address = Signal(range(max(2, -(-self.max_channels // lanes)) + 1))
+        words = Signal.like(address)
+        flow = Signal()
+        asked, compared, counted = Signal(), Signal(), Signal()
+        base1, base2 = Signal(17), Signal(17)
+        above2, equal2, above3, equal3 = (Signal(lanes, name=n) for n in ("above2", "equal2", "above3", "equal3"))
+        ties3 = Signal(range(lanes + 1))
+        group = Signal(range(max(2, lanes // TIE_GROUP)))
+        groups = max(1, lanes // TIE_GROUP)
+        admitted = Signal(lanes)
+        emitted = Signal.like(address)
+        out = self.o_winners
+        out_free = ~out.valid | out.ready
+        m.d.comb += [score_read.addr.eq(address), score_read.en.eq(flow)]
+        reading_out = Signal()
+        cut = counted & (ties3 > ties)
+        with m.If(flow):
+            m.d.sync += [
+                asked.eq(reading_out & (address != words)), base1.eq(address * lanes),
+                compared.eq(asked), base2.eq(base1), counted.eq(compared),
+                above3.eq(above2), equal3.eq(equal2), ties3.eq(count_ones(equal2)),
+            ]
+            with m.If(reading_out & (address != words)):
+                m.d.sync += address.eq(address + 1)
+            for i in range(lanes):
+                exists = base1 + i < descriptor.out_channels
+                m.d.sync += [
+                    above2[i].eq(asked & exists & (score_read.data[i] > threshold)),
+                    equal2[i].eq(asked & exists & (score_read.data[i] == threshold)),
+                ]
+        # In the word where the ties run out, groups of 16 lanes are admitted one a cycle.
+        rank_in_group = Signal(range(TIE_GROUP + 1))
+        group_equal, group_admitted = Signal(TIE_GROUP), Signal(TIE_GROUP)
+        m.d.comb += group_equal.eq(equal3 >> (group * TIE_GROUP))
+        running = 0
+        for i in range(min(TIE_GROUP, lanes)):
+            m.d.comb += group_admitted[i].eq(group_equal[i] & (running < ties))
+            running = running + group_equal[i]
+        m.d.comb += rank_in_group.eq(count_ones(group_admitted))
+        m.d.comb += flow.eq(reading_out & (~counted | (out_free & (~cut | (group == groups - 1)))))
+        with m.If(out.ready):
+            m.d.sync += out.valid.eq(0)
+        with m.If(reading_out & counted & out_free):
+            with m.If(cut):
+                so_far = Signal(lanes)
+                m.d.comb += so_far.eq(admitted | (group_admitted << (group * TIE_GROUP)))
+                m.d.sync += [ties.eq(ties - rank_in_group), group.eq(group + 1), admitted.eq(so_far)]
+                with m.If(group == groups - 1):
+                    m.d.sync += [group.eq(0), admitted.eq(0), out.valid.eq(1), out.payload.eq(above3 | so_far),
+                                 emitted.eq(emitted + 1)]
+            with m.Else():
+                m.d.sync += [ties.eq(ties - ties3), out.valid.eq(1), out.payload.eq(above3 | equal3),
+                             emitted.eq(emitted + 1)]
+
+        with m.If(out.valid):
+            m.d.sync += self.waiting.eq(0)
+        with m.If(self.select):
+            m.d.sync += self.waiting.eq(1)
+
+        with m.FSM(init="CLEAR"):
+            with m.State("CLEAR"):
+                m.d.comb += clear.eq(1)
+                m.d.sync += clear_address.eq(clear_address + 1)
+                with m.If(clear_address == 4 ** (LEVELS - 1) - 1):
+                    m.next = "COUNT"
+            with m.State("COUNT"):
+                m.d.comb += self.ready.eq(1)
+                m.d.sync += [
+                    level.eq(0), path.eq(0), by_energy.eq(0), target.eq(descriptor.select_value),
+                    product.eq(descriptor.select_value * total), address.eq(0), emitted.eq(0),
+                    words.eq((descriptor.out_channels + lanes - 1) >> lane_bits),
+                    threshold.eq(descriptor.select_value), ties.eq(2**COUNT_BITS - 1),
+                ]
+                with m.If(self.select):
+                    with m.If(descriptor.select == Select.TOPK):
+                        m.next = "SUM"
+                    with m.Elif(descriptor.select == Select.ENERGY):
+                        m.next = "TARGET"
+                    with m.Else():
+                        m.next = "READ_OUT"
+            with m.State("TARGET"):
+                # Nothing to reach: the best channel alone.
+                m.d.sync += [by_energy.eq(product != 0), target.eq(Mux(product == 0, 1, (product + 65535) >> 16))]
+                m.next = "SUM"
+            with m.State("SUM"):
+                m.d.sync += [
+                    from_top[0].eq(child_values[3]), from_top[1].eq(child_values[3] + child_values[2]),
+                    from_top[2].eq(child_values[3] + child_values[2] + child_values[1]),
+                ]
+                m.next = "CHOOSE"
+            with m.State("CHOOSE"):
+                m.d.sync += [target.eq(target - before), level.eq(level + 1)]
+                with m.Switch(level):
+                    for n in range(LEVELS):
+                        with m.Case(n):
+                            m.d.sync += path.bit_select(8 - 2 * n - 2, 2).eq(chosen)
+                m.next = "SUM"
+                with m.If(level == LEVELS - 1):
+                    m.next = "TIES"
+            with m.State("TIES"):
+                m.d.sync += [
+                    threshold.eq(path), ties.eq(target), remainder.eq(target),
+                    divisor.eq(Mux(descriptor.energy_square, path * path, path)),
+                    digit.eq((self.max_channels - 1).bit_length()),
+                ]
+                m.next = "READ_OUT"
+                with m.If(by_energy):
+                    m.d.sync += ties.eq(0)
+                    m.next = "DIVIDE"
+            with m.State("DIVIDE"):
+                # Smallest number of ties whose energy reaches the target: count each part below what remains.
+                with m.If(remainder > part):
+                    m.d.sync += [remainder.eq(remainder - part), ties.eq(ties | (1 << digit))]
+                m.d.sync += digit.eq(digit - 1)
+                with m.If(digit == 0):
+                    m.next = "ROUND"
+            with m.State("ROUND"):
+                m.d.sync += ties.eq(ties + 1)
+                m.next = "READ_OUT"
+            with m.State("READ_OUT"):
+                m.d.comb += reading_out.eq(1)
+                with m.If((emitted == words) & out_free):
+                    m.d.sync += [asked.eq(0), compared.eq(0), counted.eq(0)]
+                    m.next = "CLEAR"
+        return m

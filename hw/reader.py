@@ -1,0 +1,207 @@
+"""The AXI4 read master: segments of bytes in, beats with their lanes and destinations out."""
+
+from enum import IntEnum
+
+from amaranth.hdl import Module, Mux, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.fifo import SyncFIFOBuffered
+from amaranth.lib.wiring import In, Out
+
+BURST_BEATS = 16
+
+
+class Kind(IntEnum):
+    """What a segment carries."""
+
+    DESCRIPTOR = 0
+    MASK = 1
+    PARAMETERS = 2
+    ACTIVATIONS = 3
+    WEIGHTS = 4
+
+
+class Segment(data.Struct):
+    """``bytes`` consecutive bytes from ``address``; of length 0 with ``strip_end`` as a mark in the order of the data.
+
+    ``destination``: offset of the first byte on chip (activations only). ``start``: the first of a channel's strip.
+    """
+
+    kind: 3
+    address: 32
+    bytes: 32
+    destination: 24
+    start: 1
+    strip_end: 1
+
+
+def beat_layout(axi_bytes: int) -> data.StructLayout:
+    """A beat's payload: lanes ``first .. first + count - 1`` of ``data``, the first of them for ``destination``."""
+    return data.StructLayout({
+        "kind": 3, "data": 8 * axi_bytes, "first": range(axi_bytes), "count": range(axi_bytes + 1),
+        "destination": 24, "start": 1, "strip_end": 1,
+    })
+
+
+def burst_split(m: Module, *, address, left, axi_bytes: int):
+    """Combinational size of the next burst: bytes up to the next ``BURST_BEATS``-beat boundary, and its beats."""
+    burst_bytes = BURST_BEATS * axi_bytes
+    room, size = Signal(range(burst_bytes + 1)), Signal(range(burst_bytes + 1))
+    beats = Signal(range(BURST_BEATS + 1))
+    lane_bits = (axi_bytes - 1).bit_length()
+    m.d.comb += [
+        room.eq(burst_bytes - address[:(burst_bytes - 1).bit_length()]),
+        size.eq(Mux(left < room, left, room)),
+        beats.eq((address[:lane_bits] + size + axi_bytes - 1) >> lane_bits),
+    ]
+    return size, beats
+
+
+class Reader(wiring.Component):
+    """Splits segments into aligned bursts, keeps several in flight, and labels the beats that come back.
+
+    Bursts are INCR, of full width, at most 16 beats, and end at multiples of 16 beats: so they never cross 4 KiB.
+    All of one ID, so data return in order. Throughput: one burst issued and one beat returned a cycle. A burst of
+    weights is issued only when the weight buffer has room for it, a burst of any kind only inside the window.
+
+    Members
+    -------
+    i_segment, o_beat:
+        What to read, and the beats.
+    ar_*, r_*:
+        AXI4 AR and R channels.
+    window_base, window_limit:
+        Addresses allowed; stable while running.
+    weights_freed:
+        Bytes of the weight buffer freed in this cycle.
+    abort:
+        While high: issue nothing more and discard what arrives.
+    issued, issued_kind, issued_bytes, issued_beats:
+        One burst was issued in this cycle (for the counters).
+    outside, failed:
+        Level, until reset: a burst outside the window was asked for (and not issued); an error response came.
+    idle:
+        Nothing is outstanding at the AXI port.
+    """
+
+    def __init__(self, *, axi_bytes: int, outstanding: int, weight_buffer_bytes: int):
+        self.axi_bytes, self.outstanding, self.weight_buffer_bytes = axi_bytes, outstanding, weight_buffer_bytes
+        super().__init__({
+            "i_segment": In(stream.Signature(Segment)),
+            "o_beat": Out(stream.Signature(beat_layout(axi_bytes))),
+            "ar_valid": Out(1), "ar_ready": In(1), "ar_address": Out(32), "ar_length": Out(8),
+            "r_valid": In(1), "r_ready": Out(1), "r_data": In(8 * axi_bytes), "r_response": In(2),
+            "window_base": In(32), "window_limit": In(32),
+            "weights_freed": In(range(weight_buffer_bytes + 1)),
+            "abort": In(1),
+            "issued": Out(1), "issued_kind": Out(3), "issued_bytes": Out(range(BURST_BEATS * axi_bytes + 1)),
+            "issued_beats": Out(range(BURST_BEATS + 1)),
+            "outside": Out(1), "failed": Out(1), "idle": Out(1),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        axi_bytes = self.axi_bytes
+        lane_bits = (axi_bytes - 1).bit_length()
+
+        # Segment in work.
+        segment = Signal(Segment)
+        busy = Signal()
+        size, beats = burst_split(m, address=segment.address, left=segment.bytes, axi_bytes=axi_bytes)
+
+        # Bursts whose data are still to come.
+        label = data.StructLayout({
+            "kind": 3, "first": lane_bits, "bytes": len(size), "destination": 24, "start": 1, "strip_end": 1,
+        })
+        m.submodules.labels = labels = SyncFIFOBuffered(width=label.size, depth=self.outstanding)
+        pushed, head = label(labels.w_data), label(labels.r_data)
+
+        weight_room = Signal(range(self.weight_buffer_bytes + 1), init=self.weight_buffer_bytes)
+        fits = Signal()
+        inside = Signal()
+        go = Signal()
+        final = Signal()
+        end = Signal(33)
+        is_mark = segment.bytes == 0
+        m.d.comb += [
+            end.eq(segment.address + segment.bytes),
+            inside.eq(is_mark | ((segment.address >= self.window_base) & (end <= self.window_limit))),
+            fits.eq((segment.kind != Kind.WEIGHTS) | (weight_room >= size)),
+            go.eq(busy & inside & fits & labels.w_rdy & (~self.ar_valid | self.ar_ready | is_mark) & ~self.abort),
+            final.eq(segment.bytes == size),
+            self.i_segment.ready.eq(~busy | (go & final) | self.abort),
+            labels.w_en.eq(go),
+            pushed.kind.eq(segment.kind),
+            pushed.first.eq(segment.address[:lane_bits]),
+            pushed.bytes.eq(size),
+            pushed.destination.eq(segment.destination),
+            pushed.start.eq(segment.start),
+            pushed.strip_end.eq(segment.strip_end & final),
+            self.issued.eq(go & ~is_mark),
+            self.issued_kind.eq(segment.kind),
+            self.issued_bytes.eq(size),
+            self.issued_beats.eq(beats),
+        ]
+        with m.If(busy & ~inside):
+            m.d.sync += self.outside.eq(1)
+        with m.If(self.ar_valid & self.ar_ready):
+            m.d.sync += self.ar_valid.eq(0)
+        with m.If(go):
+            m.d.sync += [
+                segment.address.eq(segment.address + size),
+                segment.bytes.eq(segment.bytes - size),
+                segment.destination.eq(segment.destination + size),
+                segment.start.eq(0),
+            ]
+            with m.If(~is_mark):
+                m.d.sync += [
+                    self.ar_valid.eq(1),
+                    self.ar_address.eq(segment.address & ~(axi_bytes - 1)),
+                    self.ar_length.eq(beats - 1),
+                ]
+            with m.If(final):
+                m.d.sync += busy.eq(0)
+        with m.If(self.i_segment.valid & self.i_segment.ready):
+            m.d.sync += [segment.eq(self.i_segment.payload), busy.eq(~self.abort)]
+        m.d.sync += weight_room.eq(
+            weight_room + self.weights_freed - Mux(go & (segment.kind == Kind.WEIGHTS), size, 0))
+
+        # Beats back: label each with its lanes, one register stage before it is distributed.
+        begun = Signal()
+        left, destination = Signal(len(size)), Signal(24)
+        first, bytes_left, room, count = (Signal(lane_bits), Signal(len(size)), Signal(range(axi_bytes + 1)),
+                                          Signal(range(axi_bytes + 1)))
+        take = Signal()
+        is_last = Signal()
+        empty = Signal()
+        out = self.o_beat
+        m.d.comb += [
+            first.eq(Mux(begun, 0, head.first)),
+            bytes_left.eq(Mux(begun, left, head.bytes)),
+            room.eq(axi_bytes - first),
+            is_last.eq(bytes_left <= room),
+            count.eq(Mux(is_last, bytes_left, room)),
+            empty.eq(head.bytes == 0),
+            take.eq(labels.r_rdy & (self.r_valid | empty) & (~out.valid | out.ready | self.abort)),
+            self.r_ready.eq(labels.r_rdy & ~empty & (~out.valid | out.ready | self.abort)),
+            labels.r_en.eq(take & is_last),
+            self.idle.eq(~labels.r_rdy & ~self.ar_valid & (labels.level == 0)),
+        ]
+        with m.If(out.ready):
+            m.d.sync += out.valid.eq(0)
+        with m.If(take):
+            m.d.sync += [
+                out.valid.eq(~self.abort),
+                out.p.kind.eq(head.kind),
+                out.p.data.eq(self.r_data),
+                out.p.first.eq(first),
+                out.p.count.eq(count),
+                out.p.destination.eq(Mux(begun, destination, head.destination)),
+                out.p.start.eq(head.start & ~begun),
+                out.p.strip_end.eq(head.strip_end & is_last),
+                destination.eq(Mux(begun, destination, head.destination) + count),
+                left.eq(bytes_left - count),
+                begun.eq(~is_last),
+            ]
+            with m.If(~empty & (self.r_response != 0)):
+                m.d.sync += self.failed.eq(1)
+        return m

@@ -1,0 +1,122 @@
+"""Scores of output channels, gathered from the results as they are written."""
+
+from amaranth.hdl import Cat, Module, Mux, Signal, signed
+from amaranth.lib import data, wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+
+from .descriptor import LAYOUT, Score
+from .requantize import Requantizer
+
+
+class ScoreUnit(wiring.Component):
+    """Maximum, absolute maximum or sum of a channel's map above the zero point, over as many chunks as it takes.
+
+    Unfinished scores of all channels are kept, so a map may arrive in strips and bands. Scores are 8 bits as in
+    docs/numerics.md; a sum is requantized to 8 bits by the score's own multiplier.
+
+    Throughput: one chunk a cycle; chunks of the same channel that do not follow each other need ``busy`` to have
+    been low in between. Latency from the last chunk to the score: 4 cycles, for the mean 12.
+
+    Members
+    -------
+    valid, data, count:
+        A chunk: the lowest ``count`` of its int8 results count.
+    start, end, resume, final:
+        First, last chunk of this visit to the channel; the channel has been visited before; its score is complete
+        after this visit.
+    channel:
+        The output channel.
+    score_valid, score_channel, score:
+        A finished score.
+    busy:
+        Chunks are on their way.
+    """
+
+    def __init__(self, *, chunk_bytes: int, max_channels: int):
+        self.chunk_bytes, self.max_channels = chunk_bytes, max_channels
+        super().__init__({
+            "descriptor": In(LAYOUT),
+            "valid": In(1), "data": In(8 * chunk_bytes), "count": In(range(chunk_bytes + 1)),
+            "start": In(1), "end": In(1), "resume": In(1), "final": In(1), "channel": In(16),
+            "score_valid": Out(1), "score_channel": Out(16), "score": Out(8), "busy": Out(1),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        lanes, descriptor = self.chunk_bytes, self.descriptor
+        m.submodules.partial = partial = Memory(shape=signed(32), depth=self.max_channels, init=[])
+        write, read = partial.write_port(), partial.read_port(domain="sync")
+        m.submodules.requantizer = requantizer = Requantizer(lanes=1, width=8)
+
+        control = data.StructLayout({"valid": 1, "start": 1, "end": 1, "resume": 1, "final": 1, "channel": 16})
+        stage0 = Signal(control)
+        m.d.comb += [
+            stage0.valid.eq(self.valid), stage0.start.eq(self.start), stage0.end.eq(self.end),
+            stage0.resume.eq(self.resume), stage0.final.eq(self.final), stage0.channel.eq(self.channel),
+        ]
+        stage1, stage2, stage3 = (Signal(control, name=f"control{n}") for n in (1, 2, 3))
+        m.d.sync += [stage1.eq(stage0), stage2.eq(stage1), stage3.eq(stage2)]
+        m.d.comb += [read.addr.eq(stage1.channel), read.en.eq(stage1.valid & stage1.start)]
+
+        # Stage 1: values above the zero point. Stage 2: reduce them. Stage 3: accumulate.
+        mean = descriptor.score_kind == Score.MEAN
+        values = []
+        for lane in range(lanes):
+            above = Signal(signed(9), name=f"above{lane}")
+            magnitude = Signal(8, name=f"magnitude{lane}")
+            value, size = Signal(signed(9), name=f"value{lane}"), Signal(8, name=f"size{lane}")
+            m.d.comb += [
+                above.eq(self.data.word_select(lane, 8).as_signed() - descriptor.out_zero_point),
+                magnitude.eq(Mux(above < 0, Mux(descriptor.score_kind == Score.ABSMAX, -above, 0), above)),
+            ]
+            counts = lane < self.count
+            with m.If(self.valid):
+                m.d.sync += [value.eq(Mux(counts, above, 0)), size.eq(Mux(counts, magnitude, 0))]
+            values.append((value, size))
+        total, largest = Signal(signed(9 + lanes.bit_length())), Signal(8)
+        sums, sizes = [value for value, _ in values], [size for _, size in values]
+        level = 0
+        while len(sizes) > 1:
+            reduced_sizes, reduced_sums = [], []
+            for pair in range(0, len(sizes), 2):
+                high = Signal(8, name=f"high{level}_{pair}")
+                m.d.comb += high.eq(Mux(sizes[pair] > sizes[pair + 1], sizes[pair], sizes[pair + 1]))
+                reduced_sizes.append(high)
+                reduced_sums.append(sums[pair] + sums[pair + 1])
+            sizes, sums, level = reduced_sizes, reduced_sums, level + 1
+        with m.If(stage1.valid):
+            m.d.sync += [total.eq(sums[0]), largest.eq(sizes[0])]
+        held, so_far, now = Signal(signed(32)), Signal(signed(32)), Signal(signed(32))
+        m.d.comb += [
+            so_far.eq(Mux(stage2.start, Mux(stage2.resume, read.data, 0), held)),
+            now.eq(Mux(mean, so_far + total, Mux(largest > so_far, largest, so_far))),
+        ]
+        with m.If(stage2.valid):
+            m.d.sync += held.eq(now)
+        m.d.comb += [
+            write.addr.eq(stage3.channel), write.data.eq(held),
+            write.en.eq(stage3.valid & stage3.end & ~stage3.final),
+        ]
+
+        # Finished: a maximum is the score, a sum still has to be scaled.
+        finished = stage3.valid & stage3.end & stage3.final
+        delayed = Signal(Requantizer.LATENCY)
+        channel = stage3.channel
+        for stage in range(Requantizer.LATENCY):
+            later = Signal(16, name=f"channel{stage}")
+            m.d.sync += later.eq(channel)
+            channel = later
+        m.d.sync += delayed.eq(Cat(finished & mean, delayed))
+        m.d.comb += [
+            requantizer.sums.eq(held),
+            requantizer.parameters.bias.eq(0),
+            requantizer.parameters.multiplier.eq(descriptor.score_multiplier),
+            requantizer.parameters.shift.eq(descriptor.score_shift),
+            requantizer.zero_point.eq(0), requantizer.minimum.eq(0), requantizer.maximum.eq(255),
+            self.score_valid.eq(delayed[-1] | (finished & ~mean)),
+            self.score_channel.eq(Mux(delayed[-1], channel, stage3.channel)),
+            self.score.eq(Mux(delayed[-1], requantizer.results, held[:8])),
+            self.busy.eq(self.valid | stage1.valid | stage2.valid | stage3.valid | delayed.any()),
+        ]
+        return m
