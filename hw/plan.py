@@ -92,8 +92,8 @@ class Band:
         self.pitch = max(ceil_div(cols.ins, stride_x), cols.convs)
         self.plane_bytes = ceil_div(rows.ins, stride_y) * self.pitch
         self.slab_bytes = stride_y * stride_x * self.plane_bytes
-        self.copy = stride_x == stride_y == 1 and self.pitch == cols.ins
         self.contiguous = cols.ins == shape.width
+        self.copy = self.contiguous and stride_x == stride_y == 1 and self.pitch == cols.ins
 
         self.positions = (rows.convs - 1) * self.pitch + cols.convs
         self.tiles = ceil_div(self.positions, config.rows)
@@ -105,7 +105,7 @@ class Band:
         if rows.ins < strip + max(1, ceil_div(LOAD_BYTES, cols.ins)):
             strip = ceil_div(rows.ins, stride_y) * stride_y
         self.strip_rows, self.strips = strip, ceil_div(rows.ins, strip)
-        self.merge = self.copy and self.contiguous and self.strips == 1 and rows.ins == shape.height
+        self.merge = self.copy and self.strips == 1 and rows.ins == shape.height
 
         full_width = cols.outs == shape.out_extent[1]
         self.flat = shape.pool == (1, 1, 1, 1) and full_width and self.pitch == cols.convs
