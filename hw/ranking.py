@@ -155,8 +155,8 @@ class RankingUnit(wiring.Component):
         out = self.o_winners
         out_free = ~out.valid | out.ready
         m.d.comb += [score_read.addr.eq(address), score_read.en.eq(flow)]
-        reading_out = Signal()
-        cut = counted & (ties3 > ties)
+        reading_out, admitting = Signal(), Signal()
+        cut = counted & (((ties3 > ties) & (ties != 0)) | (group != 0))
         with m.If(flow):
             m.d.sync += [
                 asked.eq(reading_out & (address != words)), base1.eq(address * lanes),
@@ -180,10 +180,10 @@ class RankingUnit(wiring.Component):
             m.d.comb += group_admitted[i].eq(group_equal[i] & (running < ties))
             running = running + group_equal[i]
         m.d.comb += rank_in_group.eq(count_ones(group_admitted))
-        m.d.comb += flow.eq(reading_out & (~counted | (out_free & (~cut | (group == groups - 1)))))
+        m.d.comb += flow.eq(reading_out & (~counted | (admitting & out_free & (~cut | (group == groups - 1)))))
         with m.If(out.ready):
             m.d.sync += out.valid.eq(0)
-        with m.If(reading_out & counted & out_free):
+        with m.If(admitting & counted & out_free):
             with m.If(cut):
                 so_far = Signal(lanes)
                 m.d.comb += so_far.eq(admitted | (group_admitted << (group * TIE_GROUP)))
@@ -192,7 +192,8 @@ class RankingUnit(wiring.Component):
                     m.d.sync += [group.eq(0), admitted.eq(0), out.valid.eq(1), out.payload.eq(above3 | so_far),
                                  emitted.eq(emitted + 1)]
             with m.Else():
-                m.d.sync += [ties.eq(ties - ties3), out.valid.eq(1), out.payload.eq(above3 | equal3),
+                m.d.sync += [ties.eq(Mux(ties == 0, 0, ties - ties3)), out.valid.eq(1),
+                             out.payload.eq(above3 | Mux(ties == 0, 0, equal3)),
                              emitted.eq(emitted + 1)]
 
         with m.If(out.valid):
@@ -251,17 +252,20 @@ class RankingUnit(wiring.Component):
                     m.d.sync += ties.eq(0)
                     m.next = "DIVIDE"
             with m.State("DIVIDE"):
-                # Smallest number of ties whose energy reaches the target: count each part below what remains.
+                # Smallest number of ties whose energy reaches the target: count each part below what remains. The
+                # read-out fills its stages meanwhile.
+                m.d.comb += reading_out.eq(1)
                 with m.If(remainder > part):
                     m.d.sync += [remainder.eq(remainder - part), ties.eq(ties | (1 << digit))]
                 m.d.sync += digit.eq(digit - 1)
                 with m.If(digit == 0):
                     m.next = "ROUND"
             with m.State("ROUND"):
+                m.d.comb += reading_out.eq(1)
                 m.d.sync += ties.eq(ties + 1)
                 m.next = "READ_OUT"
             with m.State("READ_OUT"):
-                m.d.comb += reading_out.eq(1)
+                m.d.comb += [reading_out.eq(1), admitting.eq(1)]
                 with m.If((emitted == words) & out_free):
                     m.d.sync += [asked.eq(0), compared.eq(0), counted.eq(0)]
                     m.next = "CLEAR"

@@ -19,7 +19,7 @@ from sim.verilator import SimulationError, build, cache_folder, digest, locked, 
 _SIM = Path(__file__).parent
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Program:
     """What the engine is to run.
 
@@ -51,7 +51,7 @@ class Program:
         return memoryview(self.image).nbytes
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Run:
     """What a program left behind.
 

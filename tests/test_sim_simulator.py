@@ -1,6 +1,7 @@
 """The simulator's harness, on an engine that copies memory (copy_engine.sv): results, failures, progress, cache."""
 
 import re
+import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -30,6 +31,11 @@ def copy_program(*, bursts: int, seed: int = 0) -> Program:
         window=(0, image.size),
         layers=1,
     )
+
+
+@pytest.fixture(autouse=True)
+def logs_stay_with_the_test(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +148,7 @@ def test_waves(tmp_path):
 
 
 def test_one_build_for_all_who_ask_at_once(tmp_path, monkeypatch):
-    monkeypatch.setenv("WINNOW_CACHE", str(tmp_path))
+    monkeypatch.setenv("WINNOW_CACHE", str(tmp_path / "cache"))
     source = "module counter(input clk, output logic [7:0] n); always_ff @(posedge clk) n <= n + 1; endmodule"
     lines = []
 
@@ -152,7 +158,7 @@ def test_one_build_for_all_who_ask_at_once(tmp_path, monkeypatch):
     with ThreadPoolExecutor(3) as pool:
         paths = set(pool.map(build, range(3)))
     assert len(paths) == 1 and len(lines) == 2
-    assert {path.suffix for path in tmp_path.iterdir()} == {"", ".lock"}  # nothing half built is left
+    assert {path.suffix for path in (tmp_path / "cache").iterdir()} == {"", ".lock"}  # nothing half built is left
     assert build(0) in paths and len(lines) == 2
 
     monkeypatch.setenv("PATH", "")
@@ -164,9 +170,9 @@ def test_one_build_for_all_who_ask_at_once(tmp_path, monkeypatch):
 
 
 def test_a_build_that_fails_names_its_log(tmp_path, monkeypatch):
-    monkeypatch.setenv("WINNOW_CACHE", str(tmp_path))
+    monkeypatch.setenv("WINNOW_CACHE", str(tmp_path / "cache"))
     with pytest.raises(SimulationError) as caught:
         verilator.build(top="broken", sources={"broken.sv": "module broken(; endmodule"}, parameters={})
     found = re.fullmatch(r"verilator_bin failed with exit status 1, see (\S+)", str(caught.value))
     assert "syntax error" in Path(found[1]).read_text()
-    assert {path.suffix for path in tmp_path.iterdir()} == {".lock"}
+    assert {path.suffix for path in (tmp_path / "cache").iterdir()} == {".lock"}
