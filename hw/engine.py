@@ -103,7 +103,8 @@ class Core(wiring.Component):
         arriving = Signal(range(axi_bytes + 1))
         weights_arrived = Signal(range(axi_bytes + 1))
         m.d.comb += [
-            loader.word.eq(beat.p.data), winner_list.i_mask.payload.eq(beat.p.data),
+            loader.word.eq(beat.p.data), winner_list.i_mask.p.word.eq(beat.p.data >> (beat.p.first << 3)),
+            winner_list.i_mask.p.chunks.eq((beat.p.count + 1) >> 1),
             parameters.i_beat.payload.eq(beat.payload), unpacker.i_beat.payload.eq(beat.payload),
             unpacker.descriptor.eq(loader.o_descriptor.p),
             weight_buffer.write_data.eq(beat.p.data), weight_buffer.write_first.eq(beat.p.first),

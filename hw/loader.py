@@ -186,11 +186,11 @@ class Loader(wiring.Component):
         bounded = {"stride_x": 4, "stride_y": 4, "group_columns": config.columns, "last_columns": config.columns,
                    "last_rows": config.rows, "in_channels": config.max_channels, "out_channels": config.max_channels,
                    "chunk": config.axi_bytes, "mask_source": int(MaskSource.KEEP), "kernel_h": 11, "kernel_w": 11}
-        aligned = ("mask_base", "parameter_base")
+        aligned = {"mask_base": 1, "parameter_base": 4}
         checks = [descriptor.op != OP_CONVOLUTION]
         checks += [descriptor[name] == 0 for name in positive]
         checks += [descriptor[name] > high for name, high in bounded.items() if high < 2 ** len(descriptor[name]) - 1]
-        checks += [descriptor[name][:4] != 0 for name in aligned]
+        checks += [descriptor[name][:bits] != 0 for name, bits in aligned.items()]
         checks += [descriptor.first_channel + descriptor.group_columns * (descriptor.out_groups - 1)
                    + descriptor.last_columns > descriptor.out_channels]
         flags = Signal(len(checks))
@@ -312,14 +312,14 @@ class Loader(wiring.Component):
                         m.next = "WEIGHTS_DONE"
             with m.State("PARAMETERS"):
                 m.d.comb += [
-                    segment.valid.eq(banks_free != 0),
+                    segment.valid.eq((banks_free != 0) & descriptor.sum_end),
                     segment.p.kind.eq(Kind.PARAMETERS),
                     segment.p.address.eq(parameter_base),
                     segment.p.bytes.eq(columns * PARAMETER_BYTES),
                     segment.p.start.eq(1), segment.p.strip_end.eq(1),
                     bank_taken.eq(segment.valid & segment.ready),
                 ]
-                with m.If(segment.valid & segment.ready):
+                with m.If((segment.valid & segment.ready) | ~descriptor.sum_end):
                     m.d.sync += [
                         parameter_base.eq(parameter_base + descriptor.group_columns * PARAMETER_BYTES), tile.eq(0)]
                     m.next = "WEIGHTS"

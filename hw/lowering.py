@@ -72,10 +72,13 @@ def lower_layer(plan: Plan, addresses: Addresses, ranking: Ranking, *, input_zer
                 activation_min: int, activation_max: int) -> bytes:
     """The layer's descriptors, one behind the other."""
     bands = plan.bands()
+    groups, chunks = range(plan.groups), plan.chunks
     if plan.groups_outside:
-        order = [(number, band, group, 1) for group in range(plan.groups) for number, band in enumerate(bands)]
+        order = [(number, group, 1, chunks[0]) for group in groups for number in range(len(bands))]
+    elif len(chunks) > 1:
+        order = [(number, group, 1, chunk) for number in range(len(bands)) for group in groups for chunk in chunks]
     else:
-        order = [(number, band, 0, plan.groups) for number, band in enumerate(bands)]
+        order = [(number, 0, plan.groups, chunks[0]) for number in range(len(bands))]
     constants = {
         "in_zero_point": input_zero_point, "out_zero_point": output_zero_point, "activation_min": activation_min,
         "activation_max": activation_max, "score_kind": ranking.score, "select": ranking.select,
@@ -83,18 +86,23 @@ def lower_layer(plan: Plan, addresses: Addresses, ranking: Ranking, *, input_zer
         "score_shift": ranking.shift,
     }
     packed = []
-    for index, (number, band, group, groups) in enumerate(order):
-        values = _band_fields(plan, band) | _group_fields(plan, addresses, band, group, groups) | constants
+    for index, (number, group, group_count, chunk) in enumerate(order):
+        band = bands[number]
+        values = (_band_fields(plan, band) | _group_fields(plan, addresses, band, group, group_count, chunk)
+                  | constants)
         first, last = index == 0, index == len(order) - 1
         first_band, last_band = number == 0, number == len(bands) - 1
+        keep_mask = not first and len(chunks) == 1
         values |= {
             "op": OP_CONVOLUTION,
             "barrier": first,
             "act_prefetch": plan.double and not first,
             "act_base": (index % 2) * (plan.config.act_buffer_bytes // 2) if plan.double else 0,
-            "mask_source": MaskSource.KEEP if not first else MaskSource.ALL if addresses.mask is None
+            "mask_source": MaskSource.KEEP if keep_mask else MaskSource.ALL if addresses.mask is None
             else MaskSource.MEMORY,
-            "mask_base": addresses.mask or 0,
+            "mask_base": 0 if addresses.mask is None else addresses.mask + chunk[0] // 8,
+            "sum_start": chunk == chunks[0],
+            "sum_end": chunk == chunks[-1],
             "weight_stream": not plan.weights_resident,
             "weight_keep": plan.weights_kept and not last_band,
             "weight_reuse": plan.weights_kept and not first_band,
@@ -119,7 +127,7 @@ def _band_fields(plan: Plan, band: Band) -> dict[str, int]:
     out_row_pitch = band.out_cols if band.flat else shape.out_extent[1]
     return {
         "act_copy": band.copy, "act_contiguous": band.contiguous, "act_merge": band.merge,
-        "in_plane": shape.height * shape.width, "in_row_pitch": shape.width, "in_channels": shape.channels,
+        "in_plane": shape.height * shape.width, "in_row_pitch": shape.width,
         "in_rows": rows.ins, "in_cols": cols.ins, "strip_rows": min(band.strip_rows, MAX_STRIP_ROWS),
         "last_strip_rows": last_strip_rows, "strips": band.strips,
         "strip_bytes": band.strip_rows // stride_y * band.pitch, "strip_pitch": band.strip_rows * shape.width,
@@ -153,7 +161,8 @@ def _band_fields(plan: Plan, band: Band) -> dict[str, int]:
 MAX_STRIP_ROWS = 65535
 
 
-def _group_fields(plan: Plan, addresses: Addresses, band: Band, group: int, groups: int) -> dict[str, int]:
+def _group_fields(plan: Plan, addresses: Addresses, band: Band, group: int, groups: int,
+                  chunk: tuple[int, int]) -> dict[str, int]:
     """Everything that depends on which output channels the descriptor computes, and where the tensors lie."""
     shape, columns = plan.shape, min(plan.config.columns, plan.shape.out_channels)
     ends_layer = group + groups == plan.groups
@@ -161,9 +170,12 @@ def _group_fields(plan: Plan, addresses: Addresses, band: Band, group: int, grou
     block = shape.taps * columns
     out_rows, out_cols = shape.out_extent
     first_channel = group * columns
+    first_input, inputs = chunk
     return {
-        "in_base": addresses.input + band.rows.in0 * shape.width + band.cols.in0,
-        "weight_base": addresses.weights + first_channel * shape.channels * shape.taps,
+        "in_channels": inputs,
+        "in_base": addresses.input + first_input * shape.height * shape.width + band.rows.in0 * shape.width + band.cols.in0,
+        "weight_base": addresses.weights + first_channel * shape.channels * shape.taps
+        + first_input * shape.taps * last_columns,
         "weight_group": shape.channels * block, "weight_block": block, "weight_block_last": shape.taps * last_columns,
         "parameter_base": addresses.parameters + first_channel * PARAMETER_BYTES,
         "out_groups": groups, "group_columns": columns, "last_columns": last_columns,

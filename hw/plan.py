@@ -3,6 +3,7 @@
 The plan holds everything that descriptors and the analytical model share; neither decides anything itself.
 """
 
+import itertools
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -11,6 +12,8 @@ from .config import EngineConfig, ceil_div
 MAX_EXTENT = 65535
 """Rows, columns and channels of a map that a descriptor can hold."""
 MAX_POOL = 255
+CHUNK = 16
+"""Input channels are divided in multiples of this."""
 LOAD_BYTES = 64
 """Strips of activations are at least this long, so that bursts stay efficient on real memories."""
 STORE_BYTES = 64
@@ -140,10 +143,11 @@ class Band:
 class Plan:
     """A layer cut for an engine.
 
-    ``row_spans`` and ``col_spans``: (span, how often) in order, equal ones together; the bands are their product, rows
-    outermost. ``double``: bands alternate between the halves of the activation buffer. ``groups_outside``: loop order
+    ``band_rows`` and ``band_cols``: results of a band (the last ones have fewer); bands run along rows of results
+    first. ``double``: bands alternate between the halves of the activation buffer. ``groups_outside``: loop order
     group, band (weights once) instead of band, group (activations once). ``weights_resident``: a group's blocks stay on
-    chip for all tiles of a band; ``weights_kept``: for all bands.
+    chip for all tiles of a band; ``weights_kept``: for all bands. ``chunk_channels``: input channels whose slabs fit
+    at a time; where these are not all, a band is one tile, and its sums are built up chunk by chunk, for each group.
     """
 
     shape: LayerShape
@@ -154,6 +158,19 @@ class Plan:
     groups_outside: bool
     weights_resident: bool
     weights_kept: bool
+    chunk_channels: int
+
+    @cached_property
+    def chunks(self) -> list[tuple[int, int]]:
+        """Input channels taken together: (first, how many)."""
+        size = self.chunk_channels
+        return [(start, min(size, self.shape.channels - start)) for start in range(0, self.shape.channels, size)]
+
+    @cached_property
+    def descriptor_count(self) -> int:
+        """Descriptors of the layer."""
+        by_group = self.groups_outside or len(self.chunks) > 1
+        return self.band_count * len(self.chunks) * (self.groups if by_group else 1)
 
     @cached_property
     def groups(self) -> int:
@@ -177,12 +194,12 @@ class Plan:
                 for rows in spans(self.shape, 0, self.band_rows) for cols in spans(self.shape, 1, self.band_cols)]
 
     def band_classes(self):
-        """Bands of different geometry with how many there are of each: (first, interior, last) rows by columns."""
+        """Bands of different geometry, each with how many there are of it."""
         def classes(axis, size):
-            total = self.shape.out_extent[axis]
-            count = ceil_div(total, size)
-            starts = {0: 1, (count - 1) * size: 1} if count <= 2 else {0: 1, size: count - 2, (count - 1) * size: 1}
-            return [(span(self.shape, axis, start, min(size, total - start)), n) for start, n in starts.items()]
+            found = {}
+            for one in spans(self.shape, axis, size):
+                found.setdefault((one.outs, one.ins, one.pad), [one, 0])[1] += 1
+            return found.values()
         return [(Band(self.shape, self.config, rows, cols), n_rows * n_cols)
                 for rows, n_rows in classes(0, self.band_rows) for cols, n_cols in classes(1, self.band_cols)]
 
@@ -220,10 +237,10 @@ def make_plan(shape: LayerShape, config: EngineConfig) -> Plan:
                 high = middle - 1
         return low
 
-    if _worst_fits(shape, config, (rows, cols), winners, config.act_buffer_bytes):
-        band_rows, band_cols, double = rows, cols, False
-    else:
-        half = config.act_buffer_bytes // 2
+    half = config.act_buffer_bytes // 2
+    chunk = shape.channels
+    band_rows, band_cols, double = rows, cols, False
+    if not _worst_fits(shape, config, (rows, cols), winners, config.act_buffer_bytes):
         for double, act_bytes in ((True, half), (False, config.act_buffer_bytes)):
             band_cols = cols
             band_rows = largest(0, cols, rows, act_bytes)
@@ -233,13 +250,13 @@ def make_plan(shape: LayerShape, config: EngineConfig) -> Plan:
             if band_rows:
                 break
         else:
-            raise PlanError(
-                f"act_buffer_bytes: one result needs {winners * shape.taps} bytes of input in a buffer of "
-                f"{config.act_buffer_bytes}, and its pooling window {config.output_ring_bytes} bytes of output ring")
+            band_rows, band_cols, chunk = _one_tile(shape, config)
+            double = chunk * _slab_bytes(shape, config, (band_rows, band_cols)) <= half
     columns = min(config.columns, shape.out_channels)
     group_bytes = winners * shape.taps * columns
     all_bytes = winners * shape.taps * shape.out_channels
     resident = group_bytes <= config.weight_buffer_bytes
+    resident = resident and chunk == shape.channels
     bands = ceil_div(rows, band_rows) * ceil_div(cols, band_cols)
     kept, groups_outside = False, False
     if bands > 1 and resident:
@@ -250,17 +267,47 @@ def make_plan(shape: LayerShape, config: EngineConfig) -> Plan:
         elif act_bytes * (groups - 1) < all_bytes * (bands - 1):
             kept = groups_outside = True
     return Plan(shape=shape, config=config, band_rows=band_rows, band_cols=band_cols, double=double,
-                groups_outside=groups_outside, weights_resident=resident, weights_kept=kept)
+                groups_outside=groups_outside, weights_resident=resident, weights_kept=kept, chunk_channels=chunk)
+
+
+def _one_tile(shape: LayerShape, config: EngineConfig) -> tuple[int, int, int]:
+    """Rows and columns of the largest bands of one tile, and input channels that fit with them, 16 at least."""
+    rows, cols = shape.out_extent
+    candidates = [(n, cols) for n in range(min(rows, config.rows), 0, -1)]
+    candidates += [(1, n) for n in range(min(cols, config.rows), 0, -1)]
+    least = min(CHUNK, shape.channels)
+    for sizes in candidates:
+        slab = _slab_bytes(shape, config, sizes)
+        one_tile = all(Band(shape, config, row, col).tiles == 1
+                       for row, col in itertools.product(*_extremes(shape, sizes)))
+        if one_tile and _worst_fits(shape, config, sizes, least, config.act_buffer_bytes):
+            half = config.act_buffer_bytes // 2
+            room = half if least * slab <= half else config.act_buffer_bytes
+            return *sizes, min(shape.channels, room // slab // CHUNK * CHUNK or least)
+    raise PlanError(
+        f"act_buffer_bytes: {least} channels of one result need {least * _slab_bytes(shape, config, (1, 1))} bytes in a "
+        f"buffer of {config.act_buffer_bytes}, and its pooling window {shape.pool[:2]} one tile of {config.rows} "
+        f"positions and {config.output_ring_bytes} bytes of output ring")
+
+
+def _extremes(shape: LayerShape, sizes: tuple[int, int]):
+    """Spans of these sizes along rows and columns with the most and the least padding: the first, an inner one."""
+    for axis, size in enumerate(sizes):
+        total = shape.out_extent[axis]
+        whole = ceil_div(shape.padding[2 * axis], shape.stride[axis] * shape.pool[2 + axis])
+        starts = {0, min(ceil_div(whole, size) * size, max(0, total - size))}
+        yield [span(shape, axis, start, min(size, total - start)) for start in starts]
+
+
+def _slab_bytes(shape: LayerShape, config: EngineConfig, sizes: tuple[int, int]) -> int:
+    """Most bytes of a channel in a band of this size."""
+    return max(Band(shape, config, row, col).slab_bytes for row, col in itertools.product(*_extremes(shape, sizes)))
 
 
 def _worst_fits(shape, config, sizes, winners, act_bytes) -> bool:
     """A band of this size fits wherever it lies: interior ones have the most input, the first one the least."""
-    outs = []
-    for axis in (0, 1):
-        total = shape.out_extent[axis]
-        starts = {0, min(sizes[axis], max(0, total - sizes[axis]))}
-        outs.append([span(shape, axis, start, min(sizes[axis], total - start)) for start in starts])
-    return all(Band(shape, config, row, col).fits(config, winners, act_bytes) for row in outs[0] for col in outs[1])
+    return all(Band(shape, config, row, col).fits(config, winners, act_bytes)
+               for row, col in itertools.product(*_extremes(shape, sizes)))
 
 
 def _check(shape: LayerShape, config: EngineConfig):

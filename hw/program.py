@@ -99,7 +99,7 @@ def build_program(jobs: Sequence[LayerJob], config: EngineConfig, *, dense: bool
 
     pieces: list[tuple[int, np.ndarray]] = []
     cursor = PROGRAM_BASE
-    counts = [plan.band_count * (plan.groups if plan.groups_outside else 1) for plan in plans]
+    counts = [plan.descriptor_count for plan in plans]
 
     def reserve(size: int) -> int:
         nonlocal cursor

@@ -80,13 +80,13 @@ class Scheduler(wiring.Component):
     i_descriptor, winners:
         The next band.
     o_descriptor:
-        The band in work, offered to the drain until taken.
+        The band in work, offered to the drain until taken (not where its sums go on in the next descriptor).
     strip_loaded, weights_loaded:
         Strobe and byte count of what has arrived on chip.
     weights_freed:
         Bytes of the weight ring used for the last time in this cycle.
     issue, first, last:
-        A tap is issued in this cycle; it is the first, the last of its tile.
+        A tap is issued in this cycle; it starts, completes the sums of its tile.
     act_offset, weight_offset, lane_inside:
         Where its operands start on chip, and which rows' inputs lie inside the image (of the same cycle).
     drain_free:
@@ -141,10 +141,11 @@ class Scheduler(wiring.Component):
         no_winner = winners == 0
         row_ends = no_winner | (tap_col == descriptor.kernel_w - 1)
         block_ends = row_ends & (no_winner | (tap_row == descriptor.kernel_h - 1))
-        tile_ends = Signal()
+        ends_tile, tile_ends = Signal(), Signal()
         m.d.comb += [
-            self.last.eq(block_ends & (no_winner | (channel == winners - 1))),
-            tile_ends.eq(self.issue & self.last),
+            ends_tile.eq(block_ends & (no_winner | (channel == winners - 1))),
+            self.last.eq(ends_tile & descriptor.sum_end),
+            tile_ends.eq(self.issue & ends_tile),
             finish.eq(active & done & (offered | self.o_descriptor.ready)),
         ]
 
@@ -233,7 +234,7 @@ class Scheduler(wiring.Component):
                     tap_offset.eq(next_row_offset), row_offset.eq(next_row_offset),
                     phase_y.eq(Mux(y_wraps, 0, phase_y + 1)), tap_y.eq(tap_y + y_wraps),
                 ]
-            with m.Elif(~self.last):
+            with m.Elif(~ends_tile):
                 m.d.sync += [channel.eq(channel + 1), channel_offset.eq(next_channel_offset),
                              *start_taps(next_channel_offset)]
             with m.Else():
@@ -261,7 +262,7 @@ class Scheduler(wiring.Component):
         # Issue.
         take_tile = Signal()
         m.d.comb += [
-            self.first.eq((channel == 0) & (tap_row == 0) & (tap_col == 0)),
+            self.first.eq((channel == 0) & (tap_row == 0) & (tap_col == 0) & descriptor.sum_start),
             self.issue.eq(tile_valid & weights_ready & (~self.last | self.drain_free)),
             take_tile.eq(positions.o_tile.valid & ~rows_missing & (~tile_valid | tile_ends)
                          & ~(tile_ends & last_tile & last_group) & active & ~done),
@@ -279,7 +280,8 @@ class Scheduler(wiring.Component):
         m.d.sync += prepare.eq(start)
         with m.If(start):
             m.d.sync += [
-                descriptor.eq(self.i_descriptor.payload), winners.eq(self.winners), active.eq(1), offered.eq(0),
+                descriptor.eq(self.i_descriptor.payload), winners.eq(self.winners), active.eq(1),
+                offered.eq(~self.i_descriptor.p.sum_end),
                 done.eq(0), group.eq(0), tile.eq(0), channel.eq(0), rows_ready.eq(0), band_offset.eq(offset),
                 group_offset.eq(offset), used.eq(0), band_used.eq(0), tile_valid.eq(0),
             ]

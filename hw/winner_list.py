@@ -24,6 +24,11 @@ class Run(data.Struct):
     length: 16
 
 
+def mask_layout(word_bits: int) -> data.StructLayout:
+    """A beat of the mask: its first ``chunks`` chunks of ``CHUNK`` channels count."""
+    return data.StructLayout({"word": word_bits, "chunks": range(word_bits // CHUNK + 1)})
+
+
 class WinnerList(wiring.Component):
     """Turns a channel mask into a list of runs and streams that list on request.
 
@@ -38,7 +43,7 @@ class WinnerList(wiring.Component):
     build, build_all, channels:
         Strobe: start a new list of ``channels`` channels; all of them, or from the words that follow at ``i_mask``.
     i_mask:
-        Mask words of ``word_bits`` channels, channel 0 in bit 0; bits beyond ``channels`` are ignored.
+        The mask in channel order, channel 0 in bit 0; bits beyond ``channels`` are ignored.
     rewind:
         Strobe: the walk starts over.
     o_run:
@@ -55,7 +60,7 @@ class WinnerList(wiring.Component):
             "build": In(1),
             "build_all": In(1),
             "channels": In(16),
-            "i_mask": In(stream.Signature(word_bits)),
+            "i_mask": In(stream.Signature(mask_layout(word_bits))),
             "rewind": In(1),
             "o_run": Out(stream.Signature(Run)),
             "exhausted": Out(1),
@@ -72,7 +77,7 @@ class WinnerList(wiring.Component):
         channels = Signal(16)
         base = Signal(17)
         word = Signal(self.word_bits)
-        words_left = Signal(range(self.word_bits // CHUNK + 1))
+        chunks_left = Signal(range(self.word_bits // CHUNK + 1))
         bits = Signal(CHUNK)
         bits_valid = Signal()
         run_open = Signal()
@@ -92,7 +97,7 @@ class WinnerList(wiring.Component):
                 with m.If(self.build):
                     m.d.sync += [
                         self.done.eq(0), built.eq(0), self.winners.eq(0), channels.eq(self.channels), base.eq(0),
-                        bits_valid.eq(0), words_left.eq(0), run_open.eq(0),
+                        bits_valid.eq(0), chunks_left.eq(0), run_open.eq(0),
                     ]
                     with m.If(self.build_all):
                         m.next = "ALL"
@@ -111,19 +116,19 @@ class WinnerList(wiring.Component):
                             add_run(run_start, channels - run_start)
                         m.d.sync += self.done.eq(1)
                         m.next = "COMPLETE"
-                    with m.Elif(words_left != 0):
+                    with m.Elif(chunks_left != 0):
                         left = Signal(17)
                         m.d.comb += left.eq(channels - base)
                         inside = Mux(left >= CHUNK, Const(2**CHUNK - 1, CHUNK), (Const(1, CHUNK + 1) << left[:5]) - 1)
                         m.d.sync += [
                             bits.eq(word[:CHUNK] & inside), bits_valid.eq(1),
-                            word.eq(word >> CHUNK), words_left.eq(words_left - 1),
+                            word.eq(word >> CHUNK), chunks_left.eq(chunks_left - 1),
                         ]
                     with m.Else():
                         m.d.comb += self.i_mask.ready.eq(1)
-                        m.d.sync += word.eq(self.i_mask.payload)
+                        m.d.sync += word.eq(self.i_mask.p.word)
                         with m.If(self.i_mask.valid):
-                            m.d.sync += words_left.eq(self.word_bits // CHUNK)
+                            m.d.sync += chunks_left.eq(self.i_mask.p.chunks)
                 with m.Elif(~run_open):
                     with m.If(bits == 0):
                         next_chunk()
