@@ -84,6 +84,8 @@ class WriteBack(wiring.Component):
         last_strip = rows_left <= descriptor.out_strip_rows
         first_strip = strip == 0
         strip_rows = Mux(last_strip, rows_left, descriptor.out_strip_rows)
+        # From the sizes that the chunks are cut by: what is announced to the writer is what comes, in any descriptor.
+        strip_bytes = Signal(32)
         band_last_row = last_strip & (strip_rows_left == 1)
         row_cols = Mux(band_last_row, descriptor.out_cols_last, descriptor.out_cols)
         wanted = Mux(need > descriptor.positions, descriptor.positions, need)
@@ -185,11 +187,12 @@ class WriteBack(wiring.Component):
                     tap_offset.eq(strip_offset), strip_rows_left.eq(strip_rows),
                     column_address.eq(strip_address), row_address.eq(strip_address),
                     pool_row.eq(0), pool_col.eq(0), column_start.eq(1),
+                    strip_bytes.eq((strip_rows - 1)[:16] * descriptor.out_cols
+                                   + Mux(last_strip, descriptor.out_cols_last, descriptor.out_cols)),
                 ]
                 with m.If((ready_positions >= wanted) & self.ranking_ready & ~flushing):
                     m.next = "RUN"
             with m.State("RUN"):
-                strip_bytes = Mux(last_strip, descriptor.out_last_strip_bytes, descriptor.out_strip_bytes)
                 m.d.comb += [
                     run.valid.eq(1), run.p.address.eq(row_address), run.p.kind.eq(WriteKind.ACTIVATIONS),
                     run.p.bytes.eq(Mux(descriptor.out_contiguous, strip_bytes, row_cols)),

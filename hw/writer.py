@@ -111,7 +111,8 @@ class Writer(wiring.Component):
     aw_*, w_*, b_*:
         AXI4 AW, W and B channels.
     window_base, window_limit, abort, outside, failed, idle:
-        As of :class:`hw.reader.Reader`; while ``abort`` is high runs and what belongs to them are discarded.
+        As of :class:`hw.reader.Reader`; while ``abort`` is high, what has been issued is completed, and all else that
+        comes is discarded.
     issued, issued_kind, issued_bytes, issued_beats:
         One burst was issued in this cycle (for the counters).
     """
@@ -162,7 +163,9 @@ class Writer(wiring.Component):
             with m.If(final):
                 m.d.sync += busy.eq(0)
         with m.If(self.i_run.valid & self.i_run.ready):
-            m.d.sync += [run.eq(self.i_run.payload), busy.eq(~self.abort)]
+            m.d.sync += [run.eq(self.i_run.payload), busy.eq(1)]
+        with m.If(self.abort):
+            m.d.sync += busy.eq(0)
 
         # Data: only beats whose address has been issued.
         beat = data.StructLayout({"data": 8 * axi_bytes, "strobe": axi_bytes, "last": 1})
@@ -173,7 +176,7 @@ class Writer(wiring.Component):
         m.d.comb += [
             fifo.w_en.eq(packer.beat_valid),
             fifo.w_data.eq(Cat(packer.beat_data, packer.beat_strobe, packer.beat_last)),
-            self.hold.eq((fifo.level >= FIFO_BEATS - HEADROOM) & ~self.abort),
+            self.hold.eq((fifo.level >= FIFO_BEATS - HEADROOM) & ~(self.abort & (allowed == 0))),
             self.w_valid.eq(fifo.r_rdy & (allowed != 0)),
             self.w_data.eq(head.data), self.w_strobe.eq(head.strobe), self.w_last.eq(head.last),
             sent.eq(self.w_valid & self.w_ready), fifo.r_en.eq(sent),

@@ -36,6 +36,9 @@ class Program:
     fault:
         ``(base, limit, response)``: beats that touch this region answer an error, 2 (SLVERR) or 3 (DECERR, only with
         the fast memory); for tests of the engine's error paths.
+    reset:
+        Whether the engine is reset before the program. Without, it is as the program before has left it, whose writes
+        have all been answered; the first program of a run needs one.
     """
 
     image: bytes | bytearray | memoryview | np.ndarray
@@ -44,6 +47,7 @@ class Program:
     window: tuple[int, int]
     layers: int
     fault: tuple[int, int, int] | None = None
+    reset: bool = True
 
     @property
     def size(self) -> int:
@@ -123,7 +127,7 @@ class Simulator:
         timeout_cycles: int = 100_000_000,
         progress: Callable[[int, int], None] | None = None,
     ) -> list[Run]:
-        """Run the programs one after the other, in one simulator process, each after a reset.
+        """Run the programs one after the other, in one simulator process.
 
         ``seed`` fixes the stalls of the stall memory. ``progress(finished programs, cycles simulated in all)`` is
         called several times a second. An exception or Ctrl-C ends the simulator at once.
@@ -170,6 +174,7 @@ class Simulator:
 
         require(program.size > 0 and program.size % 16 == 0, "image: expected a multiple of 16 bytes")
         require(0 <= program.layers <= self.config.profile_layers, f"layers: expected 0..{self.config.profile_layers}")
+        require(index > 0 or program.reset, "reset: the first program needs one")
         require(program.fault is None or program.fault[2] in (2, 3), "fault: expected the response 2 or 3")
         require(
             program.fault is None or program.fault[2] == 2 or self.memory == "fast",
@@ -190,6 +195,7 @@ class Simulator:
                     "window": [int(address) for address in program.window],
                     "layers": program.layers,
                     "fault": program.fault,
+                    "reset": program.reset,
                 }
             )
         (folder / "request.json").write_text(json.dumps(request))
