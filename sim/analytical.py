@@ -19,6 +19,7 @@ from hw.descriptor import DESCRIPTOR_BYTES, PARAMETER_BYTES, Score, Select
 from hw.lowering import Ranking
 from hw.plan import Band, LayerShape, Plan
 from hw.reader import BURST_BEATS
+from hw.winner_list import CHUNK
 
 READ_LATENCY = 16
 """Cycles from an accepted read address to its first beat (sim/fast_memory.sv)."""
@@ -73,6 +74,8 @@ CHECK = 5
 """hw/loader.py: from a descriptor's last beat to WAIT."""
 LIST = 1
 """hw/loader.py: from WAIT to the mask's burst or the first job."""
+RUN_TO_BURST = 4
+"""hw/winner_list.py, hw/loader.py: from a run's end to its burst."""
 WALK = 6
 """hw/loader.py: from a job's start to its first burst."""
 ROWS_TO_TAP = 5
@@ -185,7 +188,7 @@ class _Timeline:
         """All times, for finding a period."""
         return [self.issue, self.data, self.tap, self.reading, self.next_run, self.accepted, *self.group_ends]
 
-    def shift(self, deltas: list[float], times: int, loaded: float, drained: float):
+    def shift(self, deltas: list[float], loaded: float, drained: float, times: int):
         """Go on for ``times`` periods."""
         (self.issue, self.data, self.tap, self.reading, self.next_run, self.accepted, *self.group_ends) = (
             moment + delta * times for moment, delta in zip(self.moments(), deltas, strict=True))
@@ -199,18 +202,26 @@ class _Timeline:
 
 
 def _repeat(time: _Timeline, count: int, step):
-    """Do ``step`` ``count`` times; the last of them really, those between by their period."""
-    walked, previous, deltas = 0, None, None
+    """Do ``step`` ``count`` times: the first and the last really, those between by the period they have settled into.
+
+    Groups wait for the constants of the group before the last, so a period is one step or two.
+    """
+    walked, history = 0, []
     while walked < count:
         before = time.moments(), time.loaded, time.drained
         step()
         walked += 1
         deltas = [after - moment for after, moment in zip(time.moments(), before[0], strict=True)]
-        left = count - walked
-        if left > 1 and (deltas == previous or walked == MAX_WALKED):
-            time.shift(deltas, left - 1, time.loaded - before[1], time.drained - before[2])
-            walked += left - 1
-        previous = deltas
+        history.append((deltas, time.loaded - before[1], time.drained - before[2]))
+        left = count - walked - 1
+        if left > 0 and len(history) > 1 and history[-1] == history[-2]:
+            time.shift(*history[-1], left)
+            walked += left
+        elif left > 1 and len(history) == MAX_WALKED:
+            (last, loaded, drained), (other, loaded_before, drained_before) = history[-1], history[-2]
+            pair = [a + b for a, b in zip(last, other, strict=True)]
+            time.shift(pair, loaded + loaded_before, drained + drained_before, left // 2)
+            walked += left // 2 * 2
 
 
 def _fetch(layer: _Layer, time: _Timeline):
@@ -229,12 +240,19 @@ def _descriptor(layer: _Layer, time: _Timeline, band: Band, groups: tuple[tuple[
     time.issue += LIST
     if new_list and layer.masked:
         first = time.load(0, 1, ceil_div(ceil_div(channels[1], 8), axi))
-        # 1 cycle a chunk of 16 channels and 2 a run; a beat is taken when the one before is used up.
-        scan = channels[1] / 16 * 2 + 2 * runs + ceil_div(channels[1], 8 * axi)
+        # 2 cycles a chunk of 16 channels and 2 a run; a beat is taken when the one before is used up.
+        scan = 2 * ceil_div(channels[1], CHUNK) + 2 * runs + ceil_div(channels[1], 8 * axi)
         list_done = first + scan + 2
-        time.data = max(time.data, list_done - (128 / 16 * 2) - 2 * runs * min(1, 8 * axi / channels[1]))
+        # The read channel is in order: activations come behind the mask's last beat.
+        last_beat = (channels[1] - 1) % (8 * axi) + 1
+        time.data = max(time.data, list_done - 2 - scan * last_beat / channels[1])
     first_strip, *other_strips = _strip_costs(layer, band, winners, runs)
     time.load(time.issue + WALK - 1, *first_strip)
+    if new_list and layer.masked:
+        # The last run is found when the list is complete.
+        bursts, beats = (cost / max(1, runs) for cost in first_strip)
+        time.issue = max(time.issue, list_done + RUN_TO_BURST + bursts)
+        time.data = max(time.data, list_done + RUN_TO_BURST + ISSUE_TO_BEAT + beats)
     rows_arrived = time.data
 
     # The scheduler takes the descriptor when it is free and the winners are known.
@@ -266,7 +284,10 @@ def _strip_costs(layer: _Layer, band: Band, winners: float, runs: float):
         beats = segments * _mean_beats(size, 0, pitch % axi or axi, axi)
         if not band.copy:
             # Each piece of a beat that lies in one row takes a cycle for every phase.
-            cuts = (rows - 1) * (1 - gcd(cols, axi) / axi) if band.contiguous else 0
+            # Row ends that fall on beats cut nothing more.
+            step = gcd(plane, axi)
+            aligned = (rows - 1) // (step // gcd(cols, step)) * step / axi
+            cuts = rows - 1 - aligned if band.contiguous else 0
             beats = (beats + winners * cuts) * shape.stride[1]
         return segments * max(1, ceil_div(size, BURST_BEATS * axi)) + 1, beats + 1
 

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
     from .topology import TopologyLayer
 
+NO_RANKING = Ranking()
+"""Maximum scores, and every channel wins."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class LayerQuestion:
@@ -37,7 +40,7 @@ class LayerQuestion:
     shape: LayerShape
     winners: int
     masked: bool = False
-    ranking: Ranking = Ranking()
+    ranking: Ranking = NO_RANKING
     scale_sim_shape: LayerShape | None = None
 
 
@@ -106,7 +109,7 @@ def topology_questions(layers: Sequence["TopologyLayer"], rate: float | None) ->
     for index, layer in enumerate(layers):
         shape, masked = layer.shape, rate is not None and index > 0
         winners = winner_count(rate, shape.channels) if masked else shape.channels
-        ranking = Ranking()
+        ranking = NO_RANKING
         if rate is not None and index < len(layers) - 1:
             ranking = Ranking(select=Select.TOPK, value=winner_count(rate, shape.out_channels))
         questions.append(LayerQuestion(

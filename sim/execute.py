@@ -8,6 +8,7 @@ import numpy as np
 from golden.job import LayerJob
 from golden.reference import LayerResult
 from hw.config import EngineConfig
+from hw.descriptor import DESCRIPTOR_BYTES
 from hw.program import MemoryProgram, build_program
 from hw.registers import COUNTERS, Error
 
@@ -93,9 +94,14 @@ def as_simulation(program: MemoryProgram) -> Program:
 
 
 def layer_counters(profile: Sequence[dict[str, int]], final: dict[str, int]) -> list[dict[str, int]]:
-    """Each layer's own counters from cumulative records, one a layer; what follows the last record is the last's."""
-    ends = [*profile[:-1], final]
-    starts = [dict.fromkeys(COUNTERS, 0), *profile[:-1]]
+    """Each layer's own counters from cumulative records, one a layer; what follows the last record is the last's.
+
+    A layer's first descriptor is fetched while the layer before runs; it is charged to the layer that it describes.
+    """
+    ends = [dict(record) for record in [*profile[:-1], final]]
+    for record in ends[:-1]:
+        record["read_program"] -= DESCRIPTOR_BYTES
+    starts = [dict.fromkeys(COUNTERS, 0), *ends[:-1]]
     return [{name: end[name] - start[name] for name in COUNTERS} for start, end in zip(starts, ends, strict=True)]
 
 

@@ -3,7 +3,7 @@
     ideal_cycles   products of the winners / PEs
     utilization    ideal_cycles / cycles
     speed-up       dense cycles / sparse cycles, ranking included
-    ideal          input channels / winners; of a network: dense cycles / dense cycles scaled by each layer's winner rate
+    ideal          input channels / winners; of a network: dense cycles / those scaled by each layer's winner rate
     exploitation   speed-up / ideal
 """
 
@@ -107,10 +107,12 @@ class Comparison:
 
 
 def compare(dense: Sequence[Measure], sparse: Sequence[Measure]) -> list[Comparison]:
-    """Every layer, and behind them the total."""
+    """Every layer, and behind several of them the total."""
     layers = [Comparison(name=one.name, channels=two.channels, winners=two.winners, dense_cycles=one.cycles,
                          sparse_cycles=two.cycles, ideal=two.channels / two.winners if two.winners else None)
               for one, two in zip(dense, sparse, strict=True)]
+    if len(layers) == 1:
+        return layers
     scaled = sum(layer.dense_cycles * layer.winners / layer.channels for layer in layers)
     cycles = sum(layer.dense_cycles for layer in layers)
     total = Comparison(name="total", channels=None, winners=None, dense_cycles=cycles,
@@ -163,7 +165,7 @@ def deviation(predicted: int, measured: int) -> str:
 def comparison_table(dense: Sequence[Measure], sparse: Sequence[Measure]) -> str:
     """Cycles of each layer dense and sparse, with the measures and the predictions."""
     rows = []
-    for line, one, two in zip(compare(dense, sparse), [*dense, total(dense)], [*sparse, total(sparse)], strict=True):
+    for line, one, two in zip(compare(dense, sparse), with_total(dense), with_total(sparse), strict=True):
         rows.append([line.name, "" if line.winners is None else f"{line.winners} of {line.channels}",
                      f"{line.dense_cycles:,}", f"{line.sparse_cycles:,}", factor(line.speedup), factor(line.ideal),
                      percent(line.exploitation), percent(one.utilization), percent(two.utilization),
