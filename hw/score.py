@@ -16,7 +16,7 @@ class ScoreUnit(wiring.Component):
     docs/numerics.md; a sum is requantized to 8 bits by the score's own multiplier.
 
     Throughput: one chunk a cycle; chunks of the same channel that do not follow each other need ``busy`` to have
-    been low in between. Latency from the last chunk to the score: 4 cycles, for the mean 12.
+    been low in between. Latency from the last chunk to the score: 3 cycles, for the mean 10.
 
     Members
     -------

@@ -354,7 +354,11 @@ def _group(layer, time, band, columns, winners, runs, state, other_strips, load_
             last = max(last, arrival + ROWS_TO_TAP + taps - 1 + (rest - tile) * period)
     if streamed:
         time.load(time.issue + WALK, rest * bursts, rest * beats)
-        time.data = max(time.data, last - taps)
+    if load_weights and (streamed or size > config.weight_buffer_bytes):
+        # What the ring cannot hold is ordered only while the last of it is used.
+        ahead = config.weight_buffer_bytes / columns
+        time.issue = max(time.issue, last - ahead)
+        time.data = max(time.data, last - ahead + ISSUE_TO_BEAT)
     state["first"] = False
     if load_weights and size:
         if not plan.weights_kept:
@@ -387,6 +391,10 @@ def _group(layer, time, band, columns, winners, runs, state, other_strips, load_
     strips = ceil_div(band.out_rows, band.out_strip_rows)
     final_rows = band.out_rows - (strips - 1) * band.out_strip_rows
     strip = strip_cycles(band.out_strip_rows, False) + STRIP_GAP
+    slack = ring - band.out_strip_need - rows
+    if slack < band.out_strip_step:
+        # The ring cannot take a strip while another is written: the rest of it is drained afterwards.
+        strip += max(0, band.out_strip_step - slack) / rows * period + drain + RESULT + 2
     final_strip = strip_cycles(final_rows, True)
 
     def drained(position: int) -> float:
