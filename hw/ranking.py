@@ -44,7 +44,7 @@ class RankingUnit(wiring.Component):
     ready:
         Scores may come.
     select:
-        Strobe: all scores have come.
+        Strobe: all scores have come, the last of them two cycles before at the latest.
     o_winners:
         Words of ``lanes`` channels, channel 0 in bit 0 of the first; ``ceil(out_channels / lanes)`` of them.
     waiting:

@@ -102,12 +102,17 @@ MAX_WALKED = 6
 """Descriptors or groups followed before the period that they have settled into is multiplied."""
 
 
-@lru_cache(maxsize=4096)
-def _mean_beats(size: int, residue: int, step: int, axi_bytes: int) -> float:
-    """Beats of ``size`` bytes, the mean over the starts ``residue + i * step`` modulo a beat."""
-    step = gcd(step, axi_bytes)
-    starts = range(residue % step, axi_bytes, step) if step < axi_bytes else (residue % axi_bytes,)
-    return sum(ceil_div(start + size, axi_bytes) for start in starts) / len(starts)
+@lru_cache(maxsize=8192)
+def _mean_pieces(rows: int, cols: int, base: int, step: int, axi_bytes: int) -> tuple[float, float]:
+    """Beats of ``rows * cols`` bytes, and the pieces that beats and row ends cut them into.
+
+    The mean over the starts ``base + i * step`` modulo a beat; ``step`` divides ``axi_bytes``.
+    """
+    starts = range(base % step, axi_bytes, step)
+    beats = sum(ceil_div(start + rows * cols, axi_bytes) for start in starts) / len(starts)
+    # Row ends that fall on the end of a beat cut nothing more.
+    aligned = sum((base + row * cols) % step == 0 for row in range(1, rows)) * step / axi_bytes
+    return beats, beats + rows - 1 - aligned
 
 
 class _Layer:
@@ -268,31 +273,35 @@ def _descriptor(layer: _Layer, time: _Timeline, band: Band, groups: tuple[tuple[
 
 def _strip_costs(layer: _Layer, band: Band, winners: float, runs: float):
     """(bursts, cycles of the read channel) of the first strip, of an inner one and of the last."""
-    shape, axi = layer.shape, layer.axi
-    plane = shape.height * shape.width
-    cols = band.cols.ins
+    shape, axi, plan = layer.shape, layer.axi, layer.plan
+    width, cols = shape.width, band.cols.ins
+    plane = shape.height * width
+    # Where segments start within a beat: differs by channels, and by bands of the same geometry.
+    base, step = band.rows.in0 * width + band.cols.in0, gcd(plane, axi)
+    if plan.band_rows < shape.out_extent[0]:
+        step = gcd(step, plan.band_rows * shape.pool[2] * shape.stride[0] * width)
+    if plan.band_cols < shape.out_extent[1]:
+        step = gcd(step, plan.band_cols * shape.pool[3] * shape.stride[1])
 
-    def cost(rows: int):
+    def cost(rows: int, start: int, step: int):
         if band.merge:
             size = winners * plane
             return (max(runs, size / (BURST_BEATS * axi)) + 1,
                     (size + runs * (axi - 1) / (1 if plane % axi else axi)) / axi + 1 if size else 1)
+        start += base
         if band.contiguous:
-            size, segments, pitch = rows * cols, winners, plane
+            size, segments = rows * cols, winners
+            beats, pieces = _mean_pieces(rows, cols, start % axi, step, axi)
         else:
-            size, segments, pitch = cols, winners * rows, shape.width
-        beats = segments * _mean_beats(size, 0, pitch % axi or axi, axi)
-        if not band.copy:
-            # Each piece of a beat that lies in one row takes a cycle for every phase.
-            # Row ends that fall on beats cut nothing more.
-            step = gcd(plane, axi)
-            aligned = (rows - 1) // (step // gcd(cols, step)) * step / axi
-            cuts = rows - 1 - aligned if band.contiguous else 0
-            beats = (beats + winners * cuts) * shape.stride[1]
-        return segments * max(1, ceil_div(size, BURST_BEATS * axi)) + 1, beats + 1
+            size, segments = cols, winners * rows
+            beats, pieces = _mean_pieces(1, cols, start % axi, gcd(step, width) if rows > 1 else step, axi)
+        # Each piece of a beat that lies in one row takes a cycle for every phase.
+        cycles = segments * (beats if band.copy else pieces * shape.stride[1])
+        return segments * max(1, ceil_div(size, BURST_BEATS * axi)) + 1, cycles + 1
 
-    return cost(min(band.strip_rows, band.rows.ins)), cost(band.strip_rows), cost(
-        band.rows.ins - (band.strips - 1) * band.strip_rows)
+    strip, last = band.strip_rows, band.strips - 1
+    return (cost(min(strip, band.rows.ins), 0, step), cost(strip, strip * width, gcd(step, strip * width)),
+            cost(band.rows.ins - last * strip, last * strip * width, step))
 
 
 def _group(layer, time, band, columns, winners, runs, state, other_strips, load_weights, sum_end, score_final):
@@ -310,7 +319,7 @@ def _group(layer, time, band, columns, winners, runs, state, other_strips, load_
     taps = max(1.0, winners * shape.taps)
     first_weight = 0.0
     if load_weights and size:
-        merged = _mean_beats(block, 0, block % axi or axi, axi)
+        merged, _ = _mean_pieces(1, block, 0, gcd(block, axi), axi)
         beats = size / axi if block % axi == 0 else min(winners * merged, size / axi + runs * (axi - 1) / axi)
         bursts = max(runs, beats / BURST_BEATS)
         free = time.weights_freed(time.loaded + min(size, BURST_BEATS * axi) - config.weight_buffer_bytes)
@@ -347,7 +356,8 @@ def _group(layer, time, band, columns, winners, runs, state, other_strips, load_
         bursts_more, cycles_more = ((total - 1) * a + b for a, b in zip(inner, final, strict=True))
         time.load(time.issue + WALK, bursts_more + WALK * (total - 1), max(cycles_more, bursts_more + WALK * total))
         each = (time.data - begin) / cycles_more if cycles_more else 0.0
-        arrivals = {1: begin + each * (inner if total > 1 else final)[1], total: time.data}
+        arrivals = {1: begin + each * inner[1], total - 1: begin + each * (total - 1) * inner[1], total: time.data}
+        arrivals.pop(0, None)
         for strip, arrival in arrivals.items():
             y = (strip * band.strip_rows - (shape.kernel[0] - band.rows.pad)) // shape.stride[0] + 1
             tile = min(band.tiles - 1, max(1, max(0, y) * band.pitch // rows))
