@@ -286,8 +286,7 @@ def _strip_costs(layer: _Layer, band: Band, winners: float, runs: float):
     def cost(rows: int, start: int, step: int):
         if band.merge:
             size = winners * plane
-            return (max(runs, size / (BURST_BEATS * axi)) + 1,
-                    (size + runs * (axi - 1) / (1 if plane % axi else axi)) / axi + 1 if size else 1)
+            return max(runs, size / (BURST_BEATS * axi)) + 1, (size + runs * (axi - gcd(plane, axi))) / axi + 1
         start += base
         if band.contiguous:
             size, segments = rows * cols, winners
@@ -319,8 +318,8 @@ def _group(layer, time, band, columns, winners, runs, state, other_strips, load_
     taps = max(1.0, winners * shape.taps)
     first_weight = 0.0
     if load_weights and size:
-        merged, _ = _mean_pieces(1, block, 0, gcd(block, axi), axi)
-        beats = size / axi if block % axi == 0 else min(winners * merged, size / axi + runs * (axi - 1) / axi)
+        # A run starts and ends on a multiple of the block's divisor.
+        beats = (size + runs * (axi - gcd(block, axi))) / axi
         bursts = max(runs, beats / BURST_BEATS)
         free = time.weights_freed(time.loaded + min(size, BURST_BEATS * axi) - config.weight_buffer_bytes)
         first_weight = time.load(max(time.issue + WALK, free), bursts, beats) + WEIGHTS_TO_TAP
