@@ -26,6 +26,7 @@ class Registers(wiring.Component):
     """
 
     def __init__(self, *, index_bits: int):
+        self.index_bits = index_bits
         super().__init__({
             "awaddr": In(16), "awvalid": In(1), "awready": Out(1),
             "wdata": In(32), "wvalid": In(1), "wready": Out(1),
@@ -80,7 +81,10 @@ class Registers(wiring.Component):
                 for offset, register in writable.items():
                     with m.Case(offset):
                         m.d.sync += self.rdata.eq(register)
-            with m.If(address >= Register.COUNTERS):
+            counters_end = Register.COUNTERS + 4 * len(COUNTERS)
+            profile_end = Register.PROFILE + (4 << self.index_bits)
+            with m.If(((address >= Register.COUNTERS) & (address < counters_end))
+                      | ((address >= Register.PROFILE) & (address < profile_end))):
                 m.d.sync += self.rdata.eq(self.read_value)
         return m
 

@@ -350,17 +350,21 @@ def _group(layer, time, band, columns, winners, runs, state, other_strips, load_
     if state["first"] and band.strips > 1:
         # The other strips follow the first group's weights; the tile that first needs one waits for it.
         inner, final = other_strips
-        begin = time.data
+        loading = time.data
         total = band.strips - 1
         bursts_more, cycles_more = ((total - 1) * a + b for a, b in zip(inner, final, strict=True))
         time.load(time.issue + WALK, bursts_more + WALK * (total - 1), max(cycles_more, bursts_more + WALK * total))
-        each = (time.data - begin) / cycles_more if cycles_more else 0.0
-        arrivals = {1: begin + each * inner[1], total - 1: begin + each * (total - 1) * inner[1], total: time.data}
-        arrivals.pop(0, None)
-        for strip, arrival in arrivals.items():
+        each = (time.data - loading) / cycles_more * inner[1] if cycles_more else 0.0
+        loaded_all = time.data
+
+        def arrival(strip: int) -> float:
+            return loaded_all if strip == total else loading + each * strip
+
+        state["arrival"] = arrival
+        for strip in {1, max(1, total - 1), total}:
             y = (strip * band.strip_rows - (shape.kernel[0] - band.rows.pad)) // shape.stride[0] + 1
             tile = min(band.tiles - 1, max(1, max(0, y) * band.pitch // rows))
-            last = max(last, arrival + ROWS_TO_TAP + taps - 1 + (rest - tile) * period)
+            last = max(last, arrival(strip) + ROWS_TO_TAP + taps - 1 + (rest - tile) * period)
     if streamed:
         time.load(time.issue + WALK, rest * bursts, rest * beats)
     if load_weights and (streamed or size > config.weight_buffer_bytes):
@@ -383,11 +387,7 @@ def _group(layer, time, band, columns, winners, runs, state, other_strips, load_
     reading = max(last + rows + 6, time.reading + time.read_cycles + 1, constants)
     room = time.positions_freed(time.drained + span - ring) if span + time.drained > ring else 0.0
     reading = max(reading, room + 1)
-    last = max(last, reading - rows - 6 - period)
     first_reading = max(tap + rows + 6, time.reading + time.read_cycles + 1, constants)
-    time.tap = last
-    time.reading, time.read_cycles = reading, last_drain
-    time.group_ends = [time.group_ends[1], reading + last_drain]
 
     # Write-back: strip by strip, each when its last position has been drained.
     reads = ceil_div(band.out_cols, band.chunk) * shape.pool[0] * shape.pool[1]
@@ -402,19 +402,34 @@ def _group(layer, time, band, columns, winners, runs, state, other_strips, load_
     strip = strip_cycles(band.out_strip_rows, False) + STRIP_GAP
     slack = ring - band.out_strip_need - rows
     if slack < band.out_strip_step:
-        # The ring cannot take a strip while another is written: the rest of it is drained afterwards.
-        strip += max(0, band.out_strip_step - slack) / rows * period + drain + RESULT + 2
+        # The ring cannot take a strip while another is written: all but the two tiles in the array follow afterwards.
+        strip += max(0, (band.out_strip_step - slack) / rows - 2) * period + drain + RESULT + 2
     final_strip = strip_cycles(final_rows, True)
+    need = band.out_strip_need
+    arrival = state.pop("arrival", None)
 
     def drained(position: int) -> float:
         """When the write-back sees that ``position`` positions have been drained."""
         tile = min(band.tiles, ceil_div(position, rows)) - 1
-        if tile == band.tiles - 1:
+        if tile == rest:
             return reading + last_drain + RESULT
-        return first_reading + tile * (reading - first_reading) / rest + drain + RESULT
+        if arrival is None:
+            return first_reading + tile * (reading - first_reading) / rest + drain + RESULT
+        y = min(band.rows.convs - 1, ((tile + 1) * rows - 1) // band.pitch)
+        rows_needed = y * shape.stride[0] + shape.kernel[0] - band.rows.pad
+        index = min(band.strips, ceil_div(rows_needed, band.strip_rows)) - 1
+        loaded = arrival(index) + ROWS_TO_TAP + taps + rows + 5 if index else 0.0
+        return max(first_reading + tile * period, loaded) + drain + RESULT
 
-    need = band.out_strip_need
     begin = max(time.next_run, drained(min(need, band.positions)) + 1)
+    if span > ring:
+        # The last tile waits until the strips before it have been written.
+        reading = max(reading, begin + ceil_div(span - ring, band.out_strip_step) * strip - STRIP_GAP + 2)
+    last = max(last, reading - rows - 6 - period)
+    time.tap = last
+    time.reading, time.read_cycles = reading, last_drain
+    time.group_ends = [time.group_ends[1], reading + last_drain]
+
     end = begin + (strips - 1) * strip
     for index in {strips - 1, max(0, strips - 2)}:
         available = drained(min(need + index * band.out_strip_step, band.positions)) + 1

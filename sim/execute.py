@@ -18,6 +18,9 @@ from .report import Measure, measure
 from .simulator import Program, Run, Simulator
 from .verilator import SimulationError
 
+OCCUPIED = ("array_active", *(name for name in COUNTERS if name.startswith("stall_")))
+"""Counters that together count every cycle."""
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Chain:
@@ -96,11 +99,14 @@ def as_simulation(program: MemoryProgram) -> Program:
 def layer_counters(profile: Sequence[dict[str, int]], final: dict[str, int]) -> list[dict[str, int]]:
     """Each layer's own counters from cumulative records, one a layer; what follows the last record is the last's.
 
-    A layer's first descriptor is fetched while the layer before runs; it is charged to the layer that it describes.
+    A layer's first descriptor is fetched while the layer before runs; it is charged to the layer that it describes. The
+    words of a record are stored one a cycle, ``cycles`` first, while the array waits for the next layer's program: what
+    the others are ahead by is that.
     """
     ends = [dict(record) for record in [*profile[:-1], final]]
     for record in ends[:-1]:
         record["read_program"] -= DESCRIPTOR_BYTES
+        record["stall_program"] -= sum(record[name] for name in OCCUPIED) - record["cycles"]
     starts = [dict.fromkeys(COUNTERS, 0), *ends[:-1]]
     return [{name: end[name] - start[name] for name in COUNTERS} for start, end in zip(starts, ends, strict=True)]
 
