@@ -4,6 +4,8 @@ Nothing is simulated: tiles and strips are lines in time (start, rate), and what
 Groups and bands that repeat are followed until they settle into a period, which is then multiplied.
 """
 
+from operator import add, sub
+
 from hw.config import ceil_div
 from hw.descriptor import DESCRIPTOR_BYTES
 from hw.plan import Band
@@ -87,24 +89,28 @@ class Timeline:
 
     def shift(self, deltas: tuple[float, ...], times: int):
         """Go on for ``times`` periods of ``deltas``."""
-        (self.issue, self.data, self.tap, self.reading, self.next_run, self.accepted, one, two, *_) = (
-            moment + delta * times for moment, delta in zip(self.moments(), deltas, strict=True))
-        self.group_ends = [one, two]
-        taps, writes, loaded, drained = deltas[2] * times, deltas[4] * times, deltas[8], deltas[9]
-        self.on_chip = [(before + loaded * times, size, begin + taps, end + taps)
-                        for before, size, begin, end in self.on_chip]
-        self.written = [(before + drained * times, step, strips, end + writes, period)
+        issue, data, taps, reading, writes, accepted, one, two, loaded, drained = (delta * times for delta in deltas)
+        self.issue += issue
+        self.data += data
+        self.tap += taps
+        self.reading += reading
+        self.next_run += writes
+        self.accepted += accepted
+        self.group_ends = [self.group_ends[0] + one, self.group_ends[1] + two]
+        self.loaded += loaded
+        self.drained += drained
+        self.on_chip = [(before + loaded, size, begin + taps, end + taps) for before, size, begin, end in self.on_chip]
+        self.written = [(before + drained, step, strips, end + writes, period)
                         for before, step, strips, end, period in self.written]
-        self.loaded += loaded * times
-        self.drained += drained * times
 
 
 def repeat(time: Timeline, count: int, step):
     """Do ``step`` ``count`` times: the first and the last really, those between by the period they have settled into.
 
-    Groups wait for the constants of the group before the last, so a period is one step or two.
+    Groups wait for the constants of the group before the last, so a period is one step or two. Where computing and
+    writing go on evenly, and loading at least as fast, how far loading is ahead does not matter.
     """
-    walked, previous = 0, None
+    walked, same, previous = 0, 0, None
     before = time.moments()
     while walked < count:
         step()
@@ -113,12 +119,14 @@ def repeat(time: Timeline, count: int, step):
         if left <= 0:
             continue
         now = time.moments()
-        deltas = tuple(b - a for a, b in zip(before, now, strict=True))
-        if deltas == previous:
+        deltas = tuple(map(sub, now, before))
+        if previous:
+            same = same + 1 if deltas[2:5] == previous[2:5] else 0
+        if deltas == previous or (same >= 2 and deltas[1] <= deltas[2]):
             time.shift(deltas, left)
             walked += left
         elif left > 1 and walked == MAX_WALKED:
-            time.shift(tuple(a + b for a, b in zip(deltas, previous, strict=True)), left // 2)
+            time.shift(tuple(map(add, deltas, previous)), left // 2)
             walked += left // 2 * 2
         before, previous = now, deltas
 
