@@ -89,8 +89,31 @@ class WinnerList(wiring.Component):
             m.d.comb += [write.en.eq(1), write.data.start.eq(start), write.data.length.eq(length)]
             m.d.sync += [built.eq(built + 1), self.winners.eq(self.winners + length)]
 
+        # The chunk in work holds the winners not yet listed. ``filled``: ones also below the first of them (an open run
+        # goes on from below), so that the first zero is the run's end.
+        filled, ended = Signal(CHUNK), Signal(CHUNK)
+        start, end = first_set(m, "first_winner", bits), first_set(m, "first_loser", ~filled)
+        m.d.comb += [
+            filled.eq(Mux(run_open, bits, bits | (bits - 1))),
+            ended.eq(bits & ~(filled & ~(filled + 1))),
+        ]
+
+        # The chunk that follows, with what lies beyond the last channel cut off.
+        next_base, left = Signal(17), Signal(17)
+        next_bits = Signal(CHUNK)
+        m.d.comb += [
+            next_base.eq(Mux(bits_valid, base + CHUNK, base)), left.eq(channels - next_base),
+            next_bits.eq(word[:CHUNK] & Mux(left >= CHUNK, Const(2**CHUNK - 1, CHUNK),
+                                            (Const(1, CHUNK + 1) << left[:5]) - 1)),
+        ]
+
         def next_chunk():
-            m.d.sync += [bits_valid.eq(0), base.eq(base + CHUNK)]
+            m.d.sync += base.eq(next_base)
+            with m.If((chunks_left != 0) & (next_base < channels)):
+                m.d.sync += [bits.eq(next_bits), bits_valid.eq(1), word.eq(word >> CHUNK),
+                             chunks_left.eq(chunks_left - 1)]
+            with m.Else():
+                m.d.sync += bits_valid.eq(0)
 
         with m.FSM():
             with m.State("COMPLETE"):
@@ -108,8 +131,6 @@ class WinnerList(wiring.Component):
                 m.d.sync += self.done.eq(1)
                 m.next = "COMPLETE"
             with m.State("MASK"):
-                zeros = first_set(m, "first_winner", bits)
-                ones = first_set(m, "first_loser", ~bits)
                 with m.If(~bits_valid):
                     with m.If(base >= channels):
                         with m.If(run_open):
@@ -117,30 +138,26 @@ class WinnerList(wiring.Component):
                         m.d.sync += self.done.eq(1)
                         m.next = "COMPLETE"
                     with m.Elif(chunks_left != 0):
-                        left = Signal(17)
-                        m.d.comb += left.eq(channels - base)
-                        inside = Mux(left >= CHUNK, Const(2**CHUNK - 1, CHUNK), (Const(1, CHUNK + 1) << left[:5]) - 1)
-                        m.d.sync += [
-                            bits.eq(word[:CHUNK] & inside), bits_valid.eq(1),
-                            word.eq(word >> CHUNK), chunks_left.eq(chunks_left - 1),
-                        ]
+                        next_chunk()
                     with m.Else():
                         m.d.comb += self.i_mask.ready.eq(1)
                         m.d.sync += word.eq(self.i_mask.p.word)
                         with m.If(self.i_mask.valid):
                             m.d.sync += chunks_left.eq(self.i_mask.p.chunks)
-                with m.Elif(~run_open):
-                    with m.If(bits == 0):
-                        next_chunk()
-                    with m.Else():
-                        # Ones below the start, so that the search for the run's end passes over them.
-                        m.d.sync += [run_open.eq(1), run_start.eq(base + zeros), bits.eq(bits | (bits - 1))]
+                with m.Elif((bits == 0) & ~run_open):
+                    next_chunk()
+                with m.Elif(filled.all()):
+                    # The run goes on in the next chunk.
+                    m.d.sync += run_open.eq(1)
+                    with m.If(~run_open):
+                        m.d.sync += run_start.eq(base + start)
+                    next_chunk()
                 with m.Else():
-                    with m.If(bits.all()):
+                    first = Mux(run_open, run_start, base + start)
+                    add_run(first, base + end - first)
+                    m.d.sync += [run_open.eq(0), bits.eq(ended)]
+                    with m.If(ended == 0):
                         next_chunk()
-                    with m.Else():
-                        add_run(run_start, base + ones - run_start)
-                        m.d.sync += [run_open.eq(0), bits.eq(bits & (bits + 1))]
 
         index = Signal.like(built)
         valid = Signal()

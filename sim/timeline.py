@@ -4,6 +4,7 @@ Nothing is simulated: tiles and strips are lines in time (start, rate), and what
 Groups and bands that repeat are followed until they settle into a period, which is then multiplied.
 """
 
+from math import exp
 from operator import add, sub
 
 from hw.config import ceil_div
@@ -140,8 +141,9 @@ def follow_fetch(layer: Layer, time: Timeline):
 def follow_list(layer: Layer, time: Timeline, channels: int, runs: float, first_strip: tuple[float, float]) -> float:
     """The mask and the first strip behind it; when the list of winners is complete."""
     beats = ceil_div(ceil_div(channels, 8), layer.axi)
-    # 2 cycles a chunk of 16 channels and 2 a run; a beat is taken when the one before is used up.
-    scan = 2 * ceil_div(channels, CHUNK) + 2 * runs + ceil_div(channels, 8 * layer.axi)
+    # A cycle for each run that ends in a chunk, at least one a chunk; two a beat, taken when the one before is used up.
+    chunks = ceil_div(channels, CHUNK)
+    scan = runs + chunks * exp(-runs / chunks) + 2 * beats
     done = time.load(0, 1, beats) + scan + 2
     # The read channel is in order: activations come behind the mask's last beat.
     last_beat = (channels - 1) % (8 * layer.axi) + 1
