@@ -25,7 +25,8 @@ $(STAMP): pyproject.toml
 	@touch $@
 
 demo: setup  ## Run LeNet-4 on a digit in RTL, dense and sparse, and compare
-	$(BIN)/winnow simulate lenet4
+	@mkdir -p demo
+	$(BIN)/winnow simulate lenet4 --accuracy --json demo/lenet4.json --plot demo/lenet4.png
 
 test: setup  ## Run all tests
 	$(BIN)/python -m pytest -n 2

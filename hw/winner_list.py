@@ -35,7 +35,7 @@ class WinnerList(wiring.Component):
     A dense layer is one run; so its planes and weight blocks are read in the longest bursts there are. The list may be
     walked while it is still being built.
 
-    Latency: ``ALL``: 2 cycles. From a mask: at most 2 cycles a run, 2 a chunk of 16 channels, 1 a word, and 2
+    Latency: ``ALL``: 2 cycles. From a mask: at most 1 cycle a run, 1 a chunk of 16 channels, 2 a word, and 2
     more. Throughput of a walk: one run a cycle.
 
     Members

@@ -62,10 +62,12 @@ class Timeline:
 
     def load(self, gate: float, bursts: float, beats: float):
         """Order a job's bursts at ``gate`` or later and wait for its beats; the first beat's arrival."""
-        start = max(self.issue, gate)
-        first = max(self.data + 1, start + ISSUE_TO_BEAT)
-        self.data = max(self.data + beats, start + ISSUE_TO_BEAT - 1 + beats)
+        start = self.issue if self.issue > gate else gate
         self.issue = start + bursts
+        first = start + ISSUE_TO_BEAT
+        if first <= self.data:
+            first = self.data + 1
+        self.data = first + beats - 1
         return first
 
     def weights_freed(self, amount: float) -> float:
@@ -225,7 +227,8 @@ def follow_group(time: Timeline, costs: GroupCosts, ready: float, more_rows, loa
             ahead = last - costs.buffer / costs.columns
             time.issue, time.data = max(time.issue, ahead), max(time.data, ahead + ISSUE_TO_BEAT)
         if not costs.kept:
-            time.on_chip = [*time.on_chip[-3:], (time.loaded, costs.weight_bytes, last - costs.taps + 1, last)]
+            time.on_chip.append((time.loaded, costs.weight_bytes, last - costs.taps + 1, last))
+            del time.on_chip[:-4]
             time.loaded += costs.weight_bytes
     time.tap = last
     if costs.sum_end:
@@ -242,9 +245,8 @@ def follow_results(time: Timeline, costs: GroupCosts, tap: float, constants: flo
     if time.drained + excess > 0:
         reading = max(reading, time.positions_freed(time.drained + excess) + 1)
 
-    def drained(position: int) -> float:
-        """When the write-back sees that ``position`` positions, at most the band's, have been drained."""
-        tile = ceil_div(min(position, band.positions), rows) - 1
+    def drained(tile: int) -> float:
+        """When the write-back sees that a tile has been drained."""
         if tile == rest:
             return reading + costs.last_drain + RESULT
         if arrivals:
@@ -253,7 +255,7 @@ def follow_results(time: Timeline, costs: GroupCosts, tap: float, constants: flo
             begun = first_reading + tile * (reading - first_reading) / rest
         return begun + costs.drain + RESULT
 
-    begin = max(time.next_run, drained(band.out_strip_need) + 1)
+    begin = max(time.next_run, drained(costs.first_strip_tile) + 1)
     if excess > 0:
         # The last tile waits until the strips before it have been written.
         waited = ceil_div(excess, band.out_strip_step) * costs.strip
@@ -263,12 +265,13 @@ def follow_results(time: Timeline, costs: GroupCosts, tap: float, constants: flo
     time.group_ends = [time.group_ends[1], reading + costs.last_drain]
 
     end = begin + (costs.strips - 1) * costs.strip
-    for strip in range(max(0, costs.strips - 2), costs.strips):
-        available = drained(band.out_strip_need + strip * band.out_strip_step) + 1
-        end = max(end, available + (costs.strips - 1 - strip) * costs.strip)
+    if costs.strips > 1:
+        end = max(end, drained(costs.late_strip_tile) + 1 + costs.strip)
+    end = max(end, drained(rest) + 1)
     end += costs.last_strip
     written = (time.drained, band.out_strip_step, costs.strips, end, max(costs.strip, (end - begin) / costs.strips))
-    time.written = [*time.written[-3:], written]
+    time.written.append(written)
+    del time.written[:-4]
     time.drained += costs.span
     time.next_run = end + (costs.group_gap if score_final else STRIP_GAP)
 
@@ -307,7 +310,9 @@ def follow_layer(layer: Layer, time: Timeline):
     """All descriptors of a layer; ``time.next_run`` is then ``GROUP_GAP`` behind its last read."""
     plan = layer.plan
     groups = [(plan.last_columns, 1)]
-    if plan.groups > 1:
+    if plan.last_columns == layer.columns:
+        groups = [(layer.columns, plan.groups)]
+    elif plan.groups > 1:
         groups.insert(0, (layer.columns, plan.groups - 1))
     classes = plan.band_classes()
     chunks = plan.chunks

@@ -1,0 +1,1 @@
+"""What people run: thin commands over the libraries."""

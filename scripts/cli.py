@@ -1,0 +1,40 @@
+"""The command line ``winnow``."""
+
+import sys
+from collections.abc import Sequence
+
+import click
+
+from scripts.conformance import conformance
+from scripts.estimate import estimate
+from scripts.options import run
+from scripts.run_layer import run_layer
+from scripts.simulate import simulate
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.version_option(package_name="winnow-accelerator")
+def winnow() -> None:
+    """Winnow: an int8 CNN accelerator that turns channel sparsity into fewer cycles and fewer bytes.
+
+    \b
+    winnow simulate lenet4            a whole network in RTL, dense and sparse, bit for bit against the golden model
+    winnow run-layer JOB.npz          one layer in RTL
+    winnow estimate TOPOLOGY.csv      the analytical model alone, at once
+    winnow conformance --jobs 300     random layers in RTL with random memory stalls
+
+    Exit codes: 0 all is well, 1 a result is wrong or a simulation failed, 2 the input or the environment is.
+    """
+
+
+for command in (simulate, run_layer, estimate, conformance):
+    winnow.add_command(command)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run ``winnow`` with these arguments, by default those of the process; returns the exit code."""
+    return run(winnow, sys.argv[1:] if arguments is None else arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,145 @@
+"""``python -m scripts.make_docs``: write the tables of the documentation that are made from the code.
+
+A table stands between two comment lines of a Markdown file, ``<!-- generated NAME: python -m scripts.make_docs -->`` and
+``<!-- end -->``; everything else in the file is written by hand.
+"""
+
+import ast
+import json
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import fields
+from enum import IntEnum
+from pathlib import Path
+
+import click
+
+from hw import registers
+from hw.config import EngineConfig
+from hw.descriptor import DESCRIPTOR_BYTES, FIELDS, LAYOUT, MaskSource, Score, Select
+from hw.registers import COUNTERS, PROFILE_WORDS, Error, Register
+
+ROOT = Path(__file__).parent.parent
+FILES = ("README.md", "docs/descriptor.md", "docs/registers.md")
+BLOCK = re.compile(r"(<!-- generated (\w+): python -m scripts\.make_docs -->\n).*?(<!-- end -->\n)", re.S)
+
+
+def markdown(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """A Markdown table."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |\n" for line in lines)
+
+
+def member_docs(cls: type[IntEnum]) -> dict[str, str]:
+    """The docstrings below the members of a class of hw/registers.py, which Python itself does not keep."""
+    tree = ast.parse(Path(registers.__file__).read_text())
+    body = next(node.body for node in tree.body if isinstance(node, ast.ClassDef) and node.name == cls.__name__)
+    return {first.targets[0].id: as_markdown(second.value.value) for first, second in zip(body, body[1:], strict=False)
+            if isinstance(first, ast.Assign) and isinstance(second, ast.Expr)}
+
+
+def as_markdown(text: str) -> str:
+    """A docstring's marks as Markdown's, on one line."""
+    text = re.sub(r":\w+:`(?:[\w.]*\.)?(\w+)`", r"`\1`", " ".join(text.split()))
+    return text.replace("``", "`")
+
+
+def parameters() -> str:
+    """The sizes of an engine."""
+    docs = {}
+    for names, text in re.findall(r"^    (\w+(?:, \w+)*):\n((?:        .+\n)+)", EngineConfig.__doc__, re.M):
+        docs |= dict.fromkeys(names.split(", "), as_markdown(text))
+    return markdown(["parameter", "default", "meaning"],
+                    [[f"`{field.name}`", f"{field.default:,}", docs[field.name]] for field in fields(EngineConfig)])
+
+
+def descriptor_fields() -> str:
+    """The fields of the descriptor and where they lie."""
+    rows = []
+    for field in FIELDS:
+        word, bit = divmod(LAYOUT[field.name].offset, 32)
+        place = f"{bit}" if field.bits == 1 else f"{bit + field.bits - 1}..{bit}"
+        rows.append([f"`{field.name}`", f"0x{4 * word:02X}", place, "yes" if field.signed else "", field.doc])
+    return (f"{len(FIELDS)} fields in {DESCRIPTOR_BYTES} bytes.\n\n"
+            + markdown(["field", "byte", "bits", "signed", "meaning"], rows))
+
+
+def descriptor_values() -> str:
+    """The values of the descriptor's enumerations."""
+    return markdown(["field", "value", "name"], [[f"`{field}`", member.value, member.name] for field, enum in
+                    (("mask_source", MaskSource), ("score_kind", Score), ("select", Select)) for member in enum])
+
+
+def register_map() -> str:
+    """The registers."""
+    docs = member_docs(Register)
+    return markdown(["offset", "register", "meaning"],
+                    [[f"0x{member.value:04X}", f"`{member.name}`", docs[member.name]] for member in Register])
+
+
+def errors() -> str:
+    """The error codes of the status register."""
+    docs = member_docs(Error)
+    return markdown(["code", "error", "meaning"],
+                    [[member.value, f"`{member.name}`", docs.get(member.name, "The program ended well.")]
+                     for member in Error])
+
+
+def counters() -> str:
+    """Where the counters lie."""
+    return markdown(["counter", "register", "in a profile record"],
+                    [[f"`{name}`", f"0x{Register.COUNTERS + 4 * index:04X}", f"word {index} of {PROFILE_WORDS}"]
+                     for index, name in enumerate(COUNTERS)])
+
+
+def results() -> dict:
+    """What ``python -m scripts.reference_layers --json docs/results/reference_layers.json`` has measured."""
+    return json.loads((ROOT / "docs/results/reference_layers.json").read_text())
+
+
+def reference_results() -> str:
+    """The reference layers, dense and at two winner rates."""
+    rows = []
+    for one in results()["layers"]:
+        ratios = [f"{one['speedup']:.2f}", f"{100 * one['exploitation']:.1f} %"] if "speedup" in one else ["", ""]
+        rows.append([f"`{one['layer']}`", f"{one['winners']} of {one['channels']}", f"{one['cycles']:,}",
+                     f"{100 * one['utilization']:.1f} %", *ratios, f"{one['predicted_cycles']:,}"])
+    return markdown(["layer", "winners", "cycles", "utilization", "speed-up", "exploitation", "predicted cycles"], rows)
+
+
+def ranking_results() -> str:
+    """What ranking adds to a layer of 2048 output channels."""
+    return markdown(["ranking", "cycles", "added"], [[one["run"], f"{one['cycles']:,}", f"{one['added_cycles']}"]
+                                                     for one in results()["rankings"]])
+
+
+TABLES = {table.__name__: table for table in
+          (parameters, descriptor_fields, descriptor_values, register_map, errors, counters, reference_results,
+           ranking_results)}
+
+
+def generate(text: str) -> str:
+    """A file's text with its tables as the code has them now."""
+    return BLOCK.sub(lambda found: found[1] + TABLES[found[2]]() + found[3], text)
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--check", is_flag=True, help="Write nothing; exit code 1 where a table is not up to date.")
+def make_docs(check: bool) -> None:
+    """Write the tables of README.md, docs/descriptor.md and docs/registers.md that are made from the code."""
+    stale = []
+    for name in FILES:
+        path = ROOT / name
+        text = path.read_text()
+        if generate(text) != text:
+            stale.append(name)
+            if not check:
+                path.write_text(generate(text))
+    click.echo("\n".join(f"{name}: {'not up to date' if check else 'written'}" for name in stale) or "up to date")
+    if check and stale:
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    make_docs()

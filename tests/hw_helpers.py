@@ -1,0 +1,156 @@
+"""What the tests of hw/ share: Amaranth's simulator with random handshakes, descriptors, programs on a small engine."""
+
+import gc
+import warnings
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import replace
+from random import Random
+
+import numpy as np
+from amaranth.sim import Simulator
+
+from golden.job import LayerJob
+from golden.reference import LayerResult
+from hw.config import EngineConfig
+from hw.descriptor import DESCRIPTOR_BYTES, FIELDS, LAYOUT, pack, unpack
+from hw.program import MemoryProgram, build_program
+from sim.simulator import Program
+
+PERIOD = 1e-6
+
+SMALL = EngineConfig(rows=4, columns=4, act_buffer_bytes=4096, weight_buffer_bytes=4096, axi_data_bits=64,
+                     max_channels=2048, output_ring_bytes=256, requantize_lanes=2, rank_lanes=16)
+"""The engine that whole-engine tests run on: everything is tight, and it compiles in half a minute."""
+
+
+def simulate(component, *benches: Callable[..., Awaitable], background: Iterable[Callable[..., Awaitable]] = (),
+             cycles: int = 100_000) -> None:
+    """Run the benches (``async def bench(ctx)``) side by side until all have returned, within ``cycles`` cycles.
+
+    Those of ``background`` may run for ever.
+    """
+    simulator = Simulator(component)
+    simulator.add_clock(PERIOD, if_exists=True)
+    for bench in benches:
+        simulator.add_testbench(bench)
+    for bench in background:
+        simulator.add_testbench(bench, background=True)
+
+    async def watchdog(ctx):
+        await ctx.delay(cycles * PERIOD)
+        raise AssertionError(f"the benches have not ended after {cycles} cycles")
+
+    simulator.add_testbench(watchdog, background=True)
+    simulator.run()
+
+
+async def send(ctx, stream, payloads: Iterable, random: Random | None = None, share: float = 1) -> None:
+    """Send payloads, offered in a ``share`` of the cycles, each held until it is taken."""
+    for payload in payloads:
+        while random and random.random() >= share:
+            await ctx.tick()
+        ctx.set(stream.payload, payload)
+        ctx.set(stream.valid, 1)
+        await ctx.tick().until(stream.ready)
+        ctx.set(stream.valid, 0)
+
+
+async def receive(ctx, stream, count: int, random: Random | None = None, share: float = 1) -> list:
+    """Take ``count`` payloads, ready in a ``share`` of the cycles, from a stream that keeps the rules.
+
+    Valid must not wait for ready; once high, it and its payload must stay until the payload is taken.
+    """
+    taken, waiting = [], None
+    ctx.set(stream.ready, 0)
+    while not ctx.get(stream.valid):
+        await ctx.tick()
+    while len(taken) < count:
+        ready = random is None or random.random() < share
+        ctx.set(stream.ready, ready)
+        _, _, valid, payload = await ctx.tick().sample(stream.valid, stream.payload)
+        assert valid or waiting is None, "valid fell before its payload was taken"
+        if valid:
+            assert waiting is None or payload == waiting, "a payload changed while it waited"
+            waiting = None if ready else payload
+            if ready:
+                taken.append(payload)
+    ctx.set(stream.ready, 0)
+    return taken
+
+
+def refusal(component: type, **sizes: int) -> str:
+    """The message with which a component refuses to be made in these sizes."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Amaranth's, about the component that is not used
+        try:
+            component(**sizes)
+            message = None
+        except ValueError as error:
+            message = str(error)
+        gc.collect()
+    assert message is not None, f"{component.__name__} accepted {sizes}"
+    return message
+
+
+class StallRule:
+    """Asserts cycle by cycle that a valid/ready pair of plain ports keeps the rules of :func:`receive`."""
+
+    def __init__(self, name: str):
+        self.name, self.waiting = name, None
+
+    def check(self, valid: int, ready: int, *payload: int) -> bool:
+        """Note a cycle; whether something was transferred in it."""
+        assert valid or self.waiting is None, f"{self.name}: valid fell before its payload was taken"
+        assert self.waiting in (None, payload), f"{self.name}: the payload changed while it waited"
+        self.waiting = payload if valid and not ready else None
+        return bool(valid and ready)
+
+
+def descriptor(**values: int):
+    """A descriptor constant with these fields, zero elsewhere."""
+    return LAYOUT.from_bits(int.from_bytes(pack({field.name: 0 for field in FIELDS} | values), "little"))
+
+
+def bytes_of(value: int, count: int) -> list[int]:
+    """The lowest ``count`` bytes of an integer, the lowest first."""
+    return list(value.to_bytes(max(count, (value.bit_length() + 7) // 8), "little")[:count])
+
+
+def runs_of(mask: list[int]) -> list[tuple[int, int]]:
+    """(start, length) of each run of ones."""
+    edges = [n for n in range(len(mask) + 1) if (mask[n - 1] if n else 0) != (mask[n] if n < len(mask) else 0)]
+    return [(start, end - start) for start, end in zip(edges[::2], edges[1::2], strict=True)]
+
+
+def program_of(memory: MemoryProgram, **changes) -> Program:
+    """A simulator's program of a memory image; ``changes`` replace fields of it."""
+    program = Program(image=memory.image, descriptors_address=memory.descriptors_address,
+                      descriptor_count=memory.descriptor_count, window=memory.window, layers=len(memory.layers))
+    return replace(program, **changes)
+
+
+def build(job: LayerJob, config: EngineConfig = SMALL) -> tuple[MemoryProgram, Program]:
+    """A job's image and its program."""
+    memory = build_program([job], config)
+    return memory, program_of(memory)
+
+
+def descriptor_fields(program: Program, index: int = 0) -> dict[str, int]:
+    """The fields of a program's descriptor."""
+    start = program.descriptors_address + index * DESCRIPTOR_BYTES
+    return unpack(bytes(program.image[start:start + DESCRIPTOR_BYTES]))
+
+
+def edited(program: Program, index: int = 0, **values: int) -> Program:
+    """The program with fields of one descriptor replaced."""
+    image = np.array(program.image)
+    start = program.descriptors_address + index * DESCRIPTOR_BYTES
+    packed = pack(descriptor_fields(program, index) | values)
+    image[start:start + DESCRIPTOR_BYTES] = np.frombuffer(packed, np.uint8)
+    return replace(program, image=image)
+
+
+def assert_same(result: LayerResult, expected: LayerResult, name: str = "") -> None:
+    """Two results are equal bit for bit."""
+    for field in ("output", "scores", "winners"):
+        assert np.array_equal(getattr(result, field), getattr(expected, field)), f"{name}: {field} differs"

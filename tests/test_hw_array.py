@@ -1,0 +1,106 @@
+"""The systolic array, and the feed before it, against numpy."""
+
+from random import Random
+
+import numpy as np
+import pytest
+
+from hw.array import SystolicArray
+from hw.feed import Feed
+
+from .hw_helpers import simulate
+
+
+def packed(values, bits: int) -> int:
+    """Signed values side by side, the first in the low bits."""
+    return sum((int(value) & (1 << bits) - 1) << bits * n for n, value in enumerate(values))
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(1, 1), (3, 4), (5, 2), (4, 4)])
+@pytest.mark.parametrize("bubbles", [0, 0.3])
+def test_tiles_back_to_back(rows, columns, bubbles):
+    """Each PE's sum stands from ``LATENCY + r + c`` cycles after the last tap until the next tile's replaces it."""
+    component, random = SystolicArray(rows=rows, columns=columns), np.random.default_rng(rows * 64 + columns)
+    acts, weights, control = [], [], []
+    tiles = []  # (cycle of the last tap, sums)
+    for length in (1, 1, 2, 7, 1, 20, 3, 1):
+        taps = random.integers(-255, 256, (length, rows)), random.integers(-128, 128, (length, columns))
+        if length == 20:
+            taps = np.full((length, rows), -255), np.full((length, columns), -128)
+        for n in range(length):
+            while random.random() < bubbles:  # idle: zero activations, any weights
+                acts.append(np.zeros(rows, int))
+                weights.append(random.integers(-128, 128, columns))
+                control.append((0, 0))
+            acts.append(taps[0][n])
+            weights.append(taps[1][n])
+            control.append((n == 0, n == length - 1))
+        tiles.append((len(acts) - 1, taps[0].T @ taps[1]))
+    cycles = len(acts) + SystolicArray.LATENCY + rows + columns
+
+    async def bench(ctx):
+        for now in range(cycles):
+            running = now < len(acts)
+            ctx.set(component.acts, packed(acts[now], 9) if running else 0)
+            ctx.set(component.weights, packed(weights[now], 8) if running else 0)
+            ctx.set(component.first, int(running and control[now][0]))
+            ctx.set(component.last, int(running and control[now][1]))
+            sums = ctx.get(component.sums)
+            for r in range(rows):
+                for c in range(columns):
+                    done = [total[r, c] for end, total in tiles if end + SystolicArray.LATENCY + r + c <= now]
+                    if done:
+                        assert sums >> 32 * (c * rows + r) & 0xFFFFFFFF == int(done[-1]) & 0xFFFFFFFF, (now, r, c)
+            await ctx.tick()
+
+    simulate(component, bench)
+
+
+def test_sums_wrap_at_32_bits():
+    component, taps = SystolicArray(rows=1, columns=1), 66_000
+
+    async def bench(ctx):
+        ctx.set(component.acts, packed([-255], 9))
+        ctx.set(component.weights, packed([-128], 8))
+        ctx.set(component.first, 1)
+        await ctx.tick()
+        ctx.set(component.first, 0)
+        await ctx.tick().repeat(taps - 2)
+        ctx.set(component.last, 1)
+        await ctx.tick()
+        ctx.set(component.last, 0)
+        await ctx.tick().repeat(SystolicArray.LATENCY)
+        assert 255 * 128 * taps > 2**31
+        assert ctx.get(component.sums) == 255 * 128 * taps % 2**32
+
+    simulate(component, bench)
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(3, 2), (8, 8)])
+def test_feed(rows, columns):
+    """Control issued now meets the read data of three cycles later; lanes outside and idle cycles are zero."""
+    component, random = Feed(rows=rows, columns=columns), Random(rows)
+    issues, data = [], []
+
+    async def bench(ctx):
+        for now in range(300):
+            issues.append(dict(issue=random.randrange(2), first=random.randrange(2), last=random.randrange(2),
+                               lane_inside=random.getrandbits(rows), zero_point=random.choice((-128, 127, 0, 5))))
+            data.append(([random.randint(-128, 127) for _ in range(rows)],
+                         [random.randint(-128, 127) for _ in range(columns)]))
+            for name, value in issues[-1].items():
+                ctx.set(getattr(component, name), value)
+            ctx.set(component.act_data, packed(data[-1][0], 8))
+            ctx.set(component.weight_data, packed(data[-1][1], 8))
+            if now >= Feed.LATENCY:
+                issue, (acts, weights) = issues[now - Feed.LATENCY], data[now - 1]
+                expected = [act - issue["zero_point"] if issue["issue"] and issue["lane_inside"] >> n & 1 else 0
+                            for n, act in enumerate(acts)]
+                assert ctx.get(component.acts) == packed(expected, 9)
+                assert ctx.get(component.weights) == packed(weights, 8)
+                assert ctx.get(component.array_first) == (issue["issue"] & issue["first"])
+                assert ctx.get(component.array_last) == (issue["issue"] & issue["last"])
+            await ctx.tick()
+
+    assert Feed.LATENCY == 4
+    simulate(component, bench)

@@ -1,0 +1,62 @@
+"""Sizes of an engine: what is refused, and what follows from what is accepted."""
+
+import re
+from dataclasses import FrozenInstanceError
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hw.config import ConfigError, EngineConfig, ceil_div, ceil_power_of_two
+
+
+@pytest.mark.parametrize(("field", "value", "expected"), [
+    ("rows", 0, "1..64"), ("rows", 65, "1..64"), ("columns", 0, "1..64"), ("columns", 65, "1..64"),
+    ("axi_data_bits", 32, "64 or 128"), ("axi_data_bits", 256, "64 or 128"),
+    ("requantize_lanes", 0, "at least 1"), ("max_channels", 0, "1..65535"), ("max_channels", 65536, "1..65535"),
+    ("act_buffer_bytes", 48, "a multiple of 16 from 64 to 8388608"),
+    ("act_buffer_bytes", 1000, "a multiple of 16 from 64 to 8388608"),
+    ("weight_buffer_bytes", 1 << 24, "a multiple of 16 from 64 to 8388608"),
+    ("output_ring_bytes", 1000, "a power of two from 64 to 65536"),
+    ("output_ring_bytes", 32, "a power of two from 64 to 65536"),
+    ("output_ring_bytes", 1 << 17, "a power of two from 64 to 65536"),
+    ("rank_lanes", 12, "8, 16, 32 or 64"), ("outstanding_reads", 1, "2..256"), ("profile_layers", 3, "a power of two, 1..64"),
+])
+def test_sizes_that_cannot_be_built(field, value, expected):
+    with pytest.raises(ConfigError, match=f"^{re.escape(f'{field}: expected {expected}, got {value}')}$"):
+        EngineConfig(**{field: value})
+
+
+@pytest.mark.parametrize("value", [16.0, "16", True, None])
+def test_sizes_are_integers(value):
+    with pytest.raises(ConfigError, match=f"^rows: expected an integer, got {re.escape(repr(value))}$"):
+        EngineConfig(rows=value)
+
+
+def test_a_config_does_not_change():
+    with pytest.raises(FrozenInstanceError):
+        EngineConfig().rows = 8
+
+
+@given(rows=st.integers(1, 64), columns=st.integers(1, 64), lanes=st.integers(1, 64), bits=st.sampled_from((64, 128)))
+def test_derived_sizes(rows, columns, lanes, bits):
+    config = EngineConfig(rows=rows, columns=columns, requantize_lanes=lanes, axi_data_bits=bits)
+    assert config.axi_bytes == bits // 8
+    assert config.requantize_lanes == min(lanes, rows)
+    for banks, least in ((config.act_banks, rows), (config.weight_banks, columns),
+                         (config.output_banks, config.requantize_lanes)):
+        assert banks >= max(least, config.axi_bytes) and banks.bit_count() == 1
+        assert banks // 2 < max(least, config.axi_bytes)
+    lanes = config.requantize_lanes
+    assert (config.drain_chunks - 1) * lanes < rows <= config.drain_chunks * lanes
+
+
+@given(a=st.integers(0, 1 << 40), b=st.integers(1, 1 << 20))
+def test_ceil_div(a, b):
+    assert (ceil_div(a, b) - 1) * b < a <= ceil_div(a, b) * b
+
+
+@given(st.integers(1, 1 << 40))
+def test_ceil_power_of_two(value):
+    power = ceil_power_of_two(value)
+    assert power.bit_count() == 1 and power // 2 < value <= power

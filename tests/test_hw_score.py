@@ -1,0 +1,89 @@
+"""The score unit against the golden scores."""
+
+from random import Random
+
+import numpy as np
+import pytest
+import torch
+
+from golden.job import Ranking
+from golden.numerics import quantize_multiplier
+from golden.ranking import channel_scores
+from hw.descriptor import Score
+from hw.score import ScoreUnit
+
+from .hw_helpers import descriptor, simulate
+
+CHUNK = 8
+LATENCY = {"max": 3, "absmax": 3, "mean": 10}
+
+
+def visits_of(maps: np.ndarray, random: Random) -> list[dict]:
+    """Each channel's map cut into one to three visits, in bands of channels; each visit a list of chunks."""
+    parts = random.randint(1, min(3, maps.shape[1]))
+    cuts = [0, *sorted(random.sample(range(1, maps.shape[1]), parts - 1)), maps.shape[1]]
+    visits = []
+    for n, (start, end) in enumerate(zip(cuts, cuts[1:], strict=False)):
+        for channel, values in enumerate(maps):
+            chunks, at = [], start
+            while at < end:
+                count = min(end - at, random.choice((CHUNK, random.randint(1, CHUNK))))
+                chunks.append(values[at:at + count])
+                at += count
+            visits.append(dict(channel=channel, chunks=chunks, resume=n > 0, final=n == parts - 1))
+    return visits
+
+
+@pytest.mark.parametrize("zero_point", [-128, 127, 0, -37])
+@pytest.mark.parametrize("score", ["max", "absmax", "mean"])
+def test_scores(score, zero_point):
+    component, random = ScoreUnit(chunk_bytes=CHUNK, max_channels=16), Random(f"{score} {zero_point}")
+    arrays = np.random.default_rng(zero_point + 128)
+
+    async def bench(ctx):
+        for case in range(8):
+            channels, size = random.randint(1, 16), random.choice((1, 7, 8, 50))
+            low, high = random.choice(((-128, 128), (zero_point, 128), (-128, zero_point + 1), (127, 128)))
+            maps = arrays.integers(low, max(high, low + 1), (channels, size))
+            multiplier, shift = quantize_multiplier(random.choice((0.01, 1, 3)) / size)
+            if case == 7:
+                multiplier, shift = 2**31 - 1, 30
+            rule = Ranking(score=score, select="all", score_multiplier=multiplier, score_shift=shift)
+            expected = channel_scores(torch.from_numpy(maps)[:, None], zero_point, rule).tolist()
+            ctx.set(component.descriptor, descriptor(
+                out_zero_point=zero_point, score_kind=Score[score.upper()], score_multiplier=multiplier,
+                score_shift=shift))
+            await run(ctx, maps, expected)
+
+    async def run(ctx, maps, expected):
+        found, due, now, before = {}, {}, 0, None
+        for visit in [*visits_of(maps, random), None]:
+            busy = visit is None or before is not None and (visit["resume"] or random.random() < 0.3)
+            chunks = [] if visit is None else list(visit["chunks"])
+            waiting = busy
+            while waiting or chunks:
+                waiting = waiting and ctx.get(component.busy)
+                idle = waiting or (visit is not None and random.random() < 0.2)
+                ctx.set(component.valid, 0)
+                if not idle and chunks:
+                    chunk = chunks.pop(0)
+                    junk = [random.randrange(256) for _ in range(CHUNK - len(chunk))]
+                    values = bytes([int(value) & 0xFF for value in chunk] + junk)
+                    for name, value in dict(valid=1, data=int.from_bytes(values, "little"), count=len(chunk),
+                                            start=len(chunks) + 1 == len(visit["chunks"]), end=not chunks,
+                                            resume=visit["resume"], final=visit["final"],
+                                            channel=visit["channel"]).items():
+                        ctx.set(getattr(component, name), int(value))
+                    if not chunks and visit["final"]:
+                        due[visit["channel"]] = now + LATENCY[score]
+                _, _, valid, channel, value = await ctx.tick().sample(
+                    component.score_valid, component.score_channel, component.score)
+                ctx.set(component.valid, 0)
+                if valid:
+                    assert now == due[channel] and channel not in found
+                    found[channel] = value
+                now += 1
+            before = visit
+        assert [found[n] for n in range(len(maps))] == expected
+
+    simulate(component, bench)
