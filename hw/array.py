@@ -1,6 +1,6 @@
 """The output-stationary systolic array: rows of output pixels by columns of output channels."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal, signed
+from amaranth.hdl import Module, Mux, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 

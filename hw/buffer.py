@@ -85,7 +85,8 @@ class BankedBuffer(wiring.Component):
             inside = offset[bank_bits:]
             following = Mux(inside == self.ring_rows - 1, 0, inside + 1)
             base = ring * self.ring_rows if self.rings > 1 else 0
-            return (row, next_row, low), [row.eq(base + inside), next_row.eq(base + following), low.eq(offset[:bank_bits])]
+            return (row, next_row, low), [
+                row.eq(base + inside), next_row.eq(base + following), low.eq(offset[:bank_bits])]
 
         # Write, stage 0: rotate the bytes to their banks. Stage 1: the memories' own write edge.
         (row, next_row, low), rows = rows_of(self.write_ring, self.write_offset, "write")

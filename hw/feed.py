@@ -10,8 +10,8 @@ from .buffer import BankedBuffer
 class Feed(wiring.Component):
     """Aligns a tap's control with its operands and forms the array's inputs.
 
-    Latency: :attr:`LATENCY` cycles from ``issue`` to the array's inputs, of which the buffers' reads take all but one. An
-    idle cycle gives zero activations.
+    Latency: :attr:`LATENCY` cycles from ``issue`` to the array's inputs, of which the buffers' reads take all but one.
+    An idle cycle gives zero activations.
 
     Members: ``issue``, ``first``, ``last``, ``lane_inside``, ``zero_point`` (of the tap issued in this cycle);
     ``act_data``, ``weight_data`` (the buffers' read data); ``acts`` (9 bits a row), ``weights``, ``array_first``,

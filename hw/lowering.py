@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .config import EngineConfig, ceil_div
+from .config import ceil_div
 from .descriptor import OP_CONVOLUTION, PARAMETER_BYTES, MaskSource, Score, Select, pack
 from .plan import Band, Plan
 
@@ -173,7 +173,7 @@ def _group_fields(plan: Plan, addresses: Addresses, band: Band, group: int, grou
     first_input, inputs = chunk
     return {
         "in_channels": inputs,
-        "in_base": addresses.input + first_input * shape.height * shape.width + band.rows.in0 * shape.width + band.cols.in0,
+        "in_base": (addresses.input + (first_input * shape.height + band.rows.in0) * shape.width + band.cols.in0),
         "weight_base": addresses.weights + first_channel * shape.channels * shape.taps
         + first_input * shape.taps * last_columns,
         "weight_group": shape.channels * block, "weight_block": block, "weight_block_last": shape.taps * last_columns,

@@ -70,7 +70,7 @@ class Span:
     the first.
     """
 
-    __slots__ = ("out0", "outs", "conv0", "convs", "in0", "ins", "pad")
+    __slots__ = ("conv0", "convs", "in0", "ins", "out0", "outs", "pad")
 
     def __init__(self, out0: int, outs: int, extent: int, kernel: int, stride: int, pad: int, window: int, step: int):
         self.out0, self.outs = out0, outs
@@ -83,10 +83,32 @@ class Span:
 class Band:
     """A rectangle of results and how it lies on chip; every number a descriptor or the analytical model needs."""
 
-    __slots__ = ("rows", "cols", "pitch", "plane_bytes", "slab_bytes", "copy", "contiguous", "merge", "strip_rows",
-                 "strips", "positions", "tiles", "last_rows", "rows_first_tile", "flat", "out_rows", "out_cols",
-                 "out_cols_last", "out_strip_rows", "out_strip_need", "out_strip_step", "out_row_step",
-                 "out_contiguous", "chunk")
+    __slots__ = (
+        "chunk",
+        "cols",
+        "contiguous",
+        "copy",
+        "flat",
+        "last_rows",
+        "merge",
+        "out_cols",
+        "out_cols_last",
+        "out_contiguous",
+        "out_row_step",
+        "out_rows",
+        "out_strip_need",
+        "out_strip_rows",
+        "out_strip_step",
+        "pitch",
+        "plane_bytes",
+        "positions",
+        "rows",
+        "rows_first_tile",
+        "slab_bytes",
+        "strip_rows",
+        "strips",
+        "tiles",
+    )
 
     def __init__(self, shape: LayerShape, config: EngineConfig, rows: Span, cols: Span):
         stride_y, stride_x = shape.stride
@@ -134,7 +156,7 @@ class Band:
 
     def fits(self, config: EngineConfig, winners: int, act_bytes: int) -> bool:
         """The band's winners fit ``act_bytes``, its strips the output ring, its sizes the descriptor."""
-        return (winners * self.slab_bytes <= act_bytes
+        return (winners * self.slab_bytes <= act_bytes and self.slab_bytes < 1 << 24
                 and self.out_strip_need + config.rows <= config.output_ring_bytes
                 and max(self.pitch, self.rows.ins) <= MAX_EXTENT and self.positions + config.rows < 1 << 24)
 
@@ -194,14 +216,15 @@ class Plan:
                 for rows in spans(self.shape, 0, self.band_rows) for cols in spans(self.shape, 1, self.band_cols)]
 
     def band_classes(self):
-        """Bands of different geometry, each with how many there are of it."""
+        """Bands of different geometry in order: ([(band, how many such side by side)], how many such rows)."""
         def classes(axis, size):
             found = {}
             for one in spans(self.shape, axis, size):
                 found.setdefault((one.outs, one.ins, one.pad), [one, 0])[1] += 1
             return found.values()
-        return [(Band(self.shape, self.config, rows, cols), n_rows * n_cols)
-                for rows, n_rows in classes(0, self.band_rows) for cols, n_cols in classes(1, self.band_cols)]
+        columns = list(classes(1, self.band_cols))
+        return [([(Band(self.shape, self.config, rows, cols), n_cols) for cols, n_cols in columns], n_rows)
+                for rows, n_rows in classes(0, self.band_rows)]
 
 
 def span(shape: LayerShape, axis: int, out0: int, outs: int) -> Span:
@@ -241,7 +264,8 @@ def make_plan(shape: LayerShape, config: EngineConfig) -> Plan:
     chunk = shape.channels
     band_rows, band_cols, double = rows, cols, False
     if not _worst_fits(shape, config, (rows, cols), winners, config.act_buffer_bytes):
-        for double, act_bytes in ((True, half), (False, config.act_buffer_bytes)):
+        for act_bytes in (half, config.act_buffer_bytes):
+            double = act_bytes == half
             band_cols = cols
             band_rows = largest(0, cols, rows, act_bytes)
             if band_rows == 0:
@@ -252,6 +276,11 @@ def make_plan(shape: LayerShape, config: EngineConfig) -> Plan:
         else:
             band_rows, band_cols, chunk = _one_tile(shape, config)
             double = chunk * _slab_bytes(shape, config, (band_rows, band_cols)) <= half
+    if chunk == shape.channels:
+        # As many bands, but of equal size: what one loads hides behind what another computes.
+        even = ceil_div(rows, ceil_div(rows, band_rows)), ceil_div(cols, ceil_div(cols, band_cols))
+        if _worst_fits(shape, config, even, winners, half if double else config.act_buffer_bytes):
+            band_rows, band_cols = even
     columns = min(config.columns, shape.out_channels)
     group_bytes = winners * shape.taps * columns
     all_bytes = winners * shape.taps * shape.out_channels
@@ -285,17 +314,20 @@ def _one_tile(shape: LayerShape, config: EngineConfig) -> tuple[int, int, int]:
             room = half if least * slab <= half else config.act_buffer_bytes
             return *sizes, min(shape.channels, room // slab // CHUNK * CHUNK or least)
     raise PlanError(
-        f"act_buffer_bytes: {least} channels of one result need {least * _slab_bytes(shape, config, (1, 1))} bytes in a "
-        f"buffer of {config.act_buffer_bytes}, and its pooling window {shape.pool[:2]} one tile of {config.rows} "
+        f"act_buffer_bytes: {least} channels of one result need {least * _slab_bytes(shape, config, (1, 1))} bytes in "
+        f"a buffer of {config.act_buffer_bytes}, and its pooling window {shape.pool[:2]} one tile of {config.rows} "
         f"positions and {config.output_ring_bytes} bytes of output ring")
 
 
 def _extremes(shape: LayerShape, sizes: tuple[int, int]):
-    """Spans of these sizes along rows and columns with the most and the least padding: the first, an inner one."""
+    """Spans of these sizes along rows and columns, among them those with the most padding and with the most input.
+
+    The input of a span grows as it leaves the padding before the image and shrinks where it enters the one behind.
+    """
     for axis, size in enumerate(sizes):
         total = shape.out_extent[axis]
-        whole = ceil_div(shape.padding[2 * axis], shape.stride[axis] * shape.pool[2 + axis])
-        starts = {0, min(ceil_div(whole, size) * size, max(0, total - size))}
+        padded = shape.padding[2 * axis] / (shape.stride[axis] * shape.pool[2 + axis] * size)
+        starts = {0, *(min(int(n) * size, max(0, total - size)) for n in (padded, padded + 1))}
         yield [span(shape, axis, start, min(size, total - start)) for start in starts]
 
 

@@ -11,8 +11,18 @@ from golden.reference import LayerResult
 
 from .config import EngineConfig
 from .descriptor import DESCRIPTOR_BYTES
-from .lowering import (SCORES, SELECTS, Addresses, Ranking, align, lower_layer, pack_mask, pack_parameters, pack_weights,
-                       unpack_mask)
+from .lowering import (
+    SCORES,
+    SELECTS,
+    Addresses,
+    Ranking,
+    align,
+    lower_layer,
+    pack_mask,
+    pack_parameters,
+    pack_weights,
+    unpack_mask,
+)
 from .plan import LayerShape, Plan, PlanError, make_plan
 
 PROGRAM_BASE = 0x1000

@@ -1,6 +1,6 @@
 """The streaming ranking unit: winners by counting, not by sorting."""
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal
+from amaranth.hdl import Const, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -32,8 +32,8 @@ class RankingUnit(wiring.Component):
     cycle, lower channels first.
 
     Latency from ``select`` to the first word of winners: at most 32 cycles (fixed k and threshold: 14), then one word
-    a cycle and at most ``lanes / 16`` cycles more, whatever the number of channels. After the last word the histogram is
-    cleared, in 64 cycles, during which ``ready`` is low.
+    a cycle and at most ``lanes / 16`` cycles more, whatever the number of channels. After the last word the histogram
+    is cleared, in 64 cycles, during which ``ready`` is low.
 
     Members
     -------

@@ -65,7 +65,7 @@ class Requantizer(wiring.Component):
         nudge = Signal(32)
         m.d.comb += nudge.eq(Mux(right == 0, 0, (Const(1, 32) << right) >> 1))
         for lane in range(self.lanes):
-            def stage(number, shape):
+            def stage(number, shape, lane=lane):
                 return Signal(shape, name=f"lane{lane}_stage{number}")
             biased, shifted = stage(1, signed(32)), stage(2, signed(32))
             product, product_again = stage(3, signed(64)), stage(4, signed(64))

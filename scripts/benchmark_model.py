@@ -2,8 +2,8 @@
 
     python -m scripts.benchmark_model [--json FILE]
 
-CPU time of one core, the median of several rounds; cutting a layer for the engine (the plan) is timed apart, because one
-plan serves every winner count and every image.
+CPU time of one core, the median of several rounds; cutting a layer for the engine (the plan) is timed apart, because
+one plan serves every winner count and every image.
 """
 
 import json
@@ -31,8 +31,8 @@ def fully_connected(*sizes: tuple[int, int]) -> list[LayerShape]:
 
 
 RESNET18 = convolutions(
-    (3, 64, 224, 7, 2), *[(64, 64, 56, 3, 1)] * 4, (64, 128, 56, 3, 2), *[(128, 128, 28, 3, 1)] * 3, (64, 128, 56, 1, 2),
-    (128, 256, 28, 3, 2), *[(256, 256, 14, 3, 1)] * 3, (128, 256, 28, 1, 2), (256, 512, 14, 3, 2),
+    (3, 64, 224, 7, 2), *[(64, 64, 56, 3, 1)] * 4, (64, 128, 56, 3, 2), *[(128, 128, 28, 3, 1)] * 3,
+    (64, 128, 56, 1, 2), (128, 256, 28, 3, 2), *[(256, 256, 14, 3, 1)] * 3, (128, 256, 28, 1, 2), (256, 512, 14, 3, 2),
     *[(512, 512, 7, 3, 1)] * 3, (256, 512, 14, 1, 2)) + fully_connected((512, 1000))
 RESNET20 = convolutions((3, 16, 32, 3, 1), *[(16, 16, 32, 3, 1)] * 6, (16, 32, 32, 3, 2), *[(32, 32, 16, 3, 1)] * 5,
                         (32, 64, 16, 3, 2), *[(64, 64, 8, 3, 1)] * 5) + fully_connected((64, 10))

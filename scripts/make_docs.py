@@ -17,8 +17,8 @@ import click
 
 from hw import registers
 from hw.config import EngineConfig
-from hw.descriptor import DESCRIPTOR_BYTES, FIELDS, LAYOUT, MaskSource, Score, Select
-from hw.registers import COUNTERS, PROFILE_WORDS, Error, Register
+from hw.descriptor import DESCRIPTOR_BYTES, FIELDS, LAYOUT, OP_CONVOLUTION, MaskSource, Score, Select
+from hw.registers import COUNTERS, IDENTITY_VALUE, PROFILE_WORDS, Error, Register
 
 ROOT = Path(__file__).parent.parent
 FILES = ("README.md", "docs/descriptor.md", "docs/registers.md")
@@ -67,15 +67,17 @@ def descriptor_fields() -> str:
 
 def descriptor_values() -> str:
     """The values of the descriptor's enumerations."""
-    return markdown(["field", "value", "name"], [[f"`{field}`", member.value, member.name] for field, enum in
-                    (("mask_source", MaskSource), ("score_kind", Score), ("select", Select)) for member in enum])
+    rows = [[f"`{field}`", member.value, member.name] for field, enum in
+            (("mask_source", MaskSource), ("score_kind", Score), ("select", Select)) for member in enum]
+    return markdown(["field", "value", "name"], [["`op`", f"0x{OP_CONVOLUTION:02X}", "OP_CONVOLUTION"], *rows])
 
 
 def register_map() -> str:
     """The registers."""
     docs = member_docs(Register)
-    return markdown(["offset", "register", "meaning"],
-                    [[f"0x{member.value:04X}", f"`{member.name}`", docs[member.name]] for member in Register])
+    return (markdown(["offset", "register", "meaning"],
+                     [[f"0x{member.value:04X}", f"`{member.name}`", docs[member.name]] for member in Register])
+            + f"\n`IDENTITY_VALUE` is 0x{IDENTITY_VALUE:08X}, `PROFILE_WORDS` is {PROFILE_WORDS}.\n")
 
 
 def errors() -> str:

@@ -166,7 +166,8 @@ class GroupCosts:
         self.strip = columns * (strip_runs + band.out_strip_rows * reads) + STRIP_GAP
         self.last_strip = columns * (last_runs + (last_rows - 1) * reads + last_reads)
         slack = self.ring - band.out_strip_need - config.rows
-        if slack < band.out_strip_step:
+        self.tight = slack < band.out_strip_step
+        if self.tight:
             # The ring cannot take a strip while another is written: all but the two tiles in the array follow later.
             self.strip += (max(0, (band.out_strip_step - slack) / config.rows - 2) * period + self.drain + RESULT + 2)
         self.group_gap = GROUP_GAP + ceil_div(columns, axi) - 1 + layer.mean

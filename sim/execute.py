@@ -60,8 +60,10 @@ class Chain:
         return sum(prediction.cycles for prediction in self.predictions)
 
     def _predict(self) -> list[Prediction]:
-        layers = [(placed.plan, placed.ranking, winners, placed.addresses.mask is not None)
-                  for placed, winners in zip(self.program.layers, self.winners, strict=True)]
+        layers = []
+        for placed, job in zip(self.program.layers, self.jobs, strict=True):
+            masked = placed.addresses.mask is not None
+            layers.append((placed.plan, placed.ranking, job.channel_mask if masked else job.input.shape[0], masked))
         return predict_layers(layers)
 
 

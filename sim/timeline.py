@@ -77,13 +77,13 @@ class Timeline:
                 return begin + min(1.0, (amount - before) / size) * (end - begin)
         return 0.0
 
-    def positions_freed(self, amount: float) -> float:
-        """When ``amount`` of all positions drained have been written."""
+    def positions_freed(self, amount: float) -> tuple[float, float]:
+        """When ``amount`` of all positions drained have been written, and how many of them only since then."""
         for before, step, strips, end, period in reversed(self.written):
             if amount > before:
                 strip = min(strips, ceil_div(int(amount - before), step))
-                return end - (strips - strip) * period + 2
-        return 0.0
+                return end - (strips - strip) * period + 2, amount - before - (strip - 1) * step
+        return 0.0, 0.0
 
     def moments(self) -> tuple[float, ...]:
         """All that grows, for finding a period."""
@@ -243,7 +243,8 @@ def follow_results(time: Timeline, costs: GroupCosts, tap: float, constants: flo
     reading = max(time.tap + rows + 6, earliest)
     excess = costs.span - costs.ring
     if time.drained + excess > 0:
-        reading = max(reading, time.positions_freed(time.drained + excess) + 1)
+        freed, since = time.positions_freed(time.drained + excess)
+        reading = max(reading, freed + 1 + max(0, ceil_div(int(since), rows) - 1) * period)
 
     def drained(tile: int) -> float:
         """When the write-back sees that a tile has been drained."""
@@ -258,8 +259,11 @@ def follow_results(time: Timeline, costs: GroupCosts, tap: float, constants: flo
     begin = max(time.next_run, drained(costs.first_strip_tile) + 1)
     if excess > 0:
         # The last tile waits until the strips before it have been written.
-        waited = ceil_div(excess, band.out_strip_step) * costs.strip
-        reading = max(reading, begin + waited - STRIP_GAP + 2)
+        waited = ceil_div(excess, band.out_strip_step)
+        freed = begin + waited * costs.strip - STRIP_GAP + 2
+        if not costs.tight:
+            freed += max(0, ceil_div(excess - (waited - 1) * band.out_strip_step, rows) - 1) * period
+        reading = max(reading, freed)
     time.tap = max(time.tap, reading - rows - 6 - period)
     time.reading, time.read_cycles = reading, costs.last_drain
     time.group_ends = [time.group_ends[1], reading + costs.last_drain]
@@ -306,6 +310,11 @@ class DescriptorCosts:
                 time, costs, ready, pending.pop() if pending else None, load_weights, score_final))
 
 
+def flat(classes) -> list[tuple[Band, int]]:
+    """Bands of different geometry and how many there are of each, whatever their order."""
+    return [(band, count * row_count) for row_of_bands, row_count in classes for band, count in row_of_bands]
+
+
 def follow_layer(layer: Layer, time: Timeline):
     """All descriptors of a layer; ``time.next_run`` is then ``GROUP_GAP`` behind its last read."""
     plan = layer.plan
@@ -329,18 +338,22 @@ def follow_layer(layer: Layer, time: Timeline):
     def bands(groups):
         """All bands one behind the other; weights that are kept are loaded with the first."""
         weights = [True]
-        for band, count in classes:
-            costs = DescriptorCosts(layer, band, groups, chunks[0], True)
-            final = band is classes[-1][0]
+        for row_of_bands, row_count in classes:
+            costs = [(DescriptorCosts(layer, band, groups, chunks[0], True), count) for band, count in row_of_bands]
+            final = row_of_bands is classes[-1][0]
 
-            def band_after_band(costs=costs, final=final):
-                descriptor(costs, load_weights=weights[0] or not plan.weights_kept, score_final=final)
-                weights[0] = False
+            def row_after_row(costs=costs, final=final):
+                for one, count in costs:
+                    def band_after_band(one=one, final=final and one is costs[-1][0]):
+                        descriptor(one, load_weights=weights[0] or not plan.weights_kept, score_final=final)
+                        weights[0] = False
 
-            repeat(time, count, band_after_band)
+                    repeat(time, count, band_after_band)
+
+            repeat(time, row_count, row_after_row)
 
     if len(chunks) > 1:
-        for band, count in classes:
+        for band, count in flat(classes):
             for columns, group_count in groups:
                 costs = [DescriptorCosts(layer, band, [(columns, 1)], chunk, chunk == chunks[-1]) for chunk in chunks]
 

@@ -9,11 +9,11 @@ from hw.buffer import BankedBuffer
 from .hw_helpers import bytes_of, refusal, simulate
 
 SHAPES = [
-    dict(banks=8, ring_bytes=64, rings=1, write_bytes=8, read_bytes=8),
-    dict(banks=8, ring_bytes=40, rings=1, write_bytes=8, read_bytes=7),  # rows not a power of two
-    dict(banks=8, ring_bytes=32, rings=3, write_bytes=2, read_bytes=8),
-    dict(banks=16, ring_bytes=32, rings=4, write_bytes=16, read_bytes=5),
-    dict(banks=4, ring_bytes=12, rings=2, write_bytes=3, read_bytes=1),
+    {"banks": 8, "ring_bytes": 64, "rings": 1, "write_bytes": 8, "read_bytes": 8},
+    {"banks": 8, "ring_bytes": 40, "rings": 1, "write_bytes": 8, "read_bytes": 7},  # rows not a power of two
+    {"banks": 8, "ring_bytes": 32, "rings": 3, "write_bytes": 2, "read_bytes": 8},
+    {"banks": 16, "ring_bytes": 32, "rings": 4, "write_bytes": 16, "read_bytes": 5},
+    {"banks": 4, "ring_bytes": 12, "rings": 2, "write_bytes": 3, "read_bytes": 1},
 ]
 
 

@@ -188,7 +188,7 @@ def test_contradictory_sizes_time_out(engine):
 
 
 def is_malformed(fields: dict[str, int]) -> bool:
-    """What docs/design say a descriptor must not be, independent of the hardware's check."""
+    """What a descriptor must not be, independent of the hardware's check."""
     channels = fields["first_channel"] + (fields["out_groups"] - 1) * fields["group_columns"] + fields["last_columns"]
     return (fields["op"] != 0xC1 or any(fields[name] == 0 for name in POSITIVE)
             or any(fields[name] > high for name, high in HIGHEST.items()) or channels > fields["out_channels"]
@@ -224,6 +224,12 @@ def test_an_empty_program_ends_at_once(engine):
     _, _, program = programs_of("flat")
     (run,) = run_all(engine, [replace(program, descriptor_count=0, layers=0)])
     assert run.error == Error.NONE and run.counters["cycles"] < 10
+
+
+def test_programs_that_are_not_aligned(engine):
+    _, _, program = programs_of("flat")
+    programs = [replace(program, descriptors_address=program.descriptors_address + offset) for offset in (1, 4, 7, 8)]
+    assert [run.error for run in run_all(engine, programs)] == [Error.DESCRIPTOR] * 4
 
 
 def test_mask_source_that_needs_no_mask(engine):

@@ -32,9 +32,9 @@ def shapes(draw) -> LayerShape:
     least = [max(1, kernel[axis] - sum(padding[2 * axis:2 * axis + 2])) for axis in (0, 1)]
     height, width = (size + draw(st.one_of(st.integers(0, 12), st.integers(0, 150))) for size in least)
     channels = draw(st.one_of(st.integers(1, 20), st.integers(1, 2000)))
-    shape = dict(channels=channels, height=height, width=width, kernel=kernel, padding=padding,
-                 out_channels=draw(st.integers(1, 40)), stride=draw(st.tuples(*[st.integers(1, 4)] * 2)),
-                 winners=draw(st.one_of(st.none(), st.integers(0, channels))))
+    shape = {"channels": channels, "height": height, "width": width, "kernel": kernel, "padding": padding,
+                 "out_channels": draw(st.integers(1, 40)), "stride": draw(st.tuples(*[st.integers(1, 4)] * 2)),
+                 "winners": draw(st.one_of(st.none(), st.integers(0, channels)))}
     rows, cols = LayerShape(**shape).conv_extent
     if draw(st.booleans()):
         shape["pool"] = (draw(st.integers(1, min(rows, 4))), draw(st.integers(1, min(cols, 4))),
@@ -104,7 +104,7 @@ def check_inputs(shape: LayerShape, plan: Plan, bands: list[dict[str, int]]) -> 
         assert band["out_strip_need"] + config.rows <= config.output_ring_bytes
         assert (band["tiles"] - 1) * config.rows + band["last_rows"] == band["positions"]
         assert 1 <= band["last_rows"] <= config.rows
-        assert band["sum_start"] and band["sum_end"] or band["tiles"] == band["out_groups"] == 1
+        assert (band["sum_start"] and band["sum_end"]) or band["tiles"] == band["out_groups"] == 1
         if not band["weight_stream"]:
             assert winners * band["weight_block"] <= config.weight_buffer_bytes
 
@@ -170,8 +170,9 @@ def test_band_classes_are_the_bands(shape, config):
     for band in plan.bands():
         found[geometry(band)] = found.get(geometry(band), 0) + 1
     counted = {}
-    for band, count in plan.band_classes():
-        counted[geometry(band)] = counted.get(geometry(band), 0) + count
+    for row_of_bands, rows in plan.band_classes():
+        for band, count in row_of_bands:
+            counted[geometry(band)] = counted.get(geometry(band), 0) + count * rows
     assert counted == found
 
 
@@ -186,6 +187,6 @@ def test_band_classes_are_the_bands(shape, config):
      "act_buffer_bytes: 16 channels of one result need 1936 bytes in a buffer of 1024, .*"),
 ])
 def test_layers_that_cannot_run(change, config, message):
-    shape = dict(channels=1, height=1, width=1, out_channels=1, kernel=(1, 1)) | change
+    shape = {"channels": 1, "height": 1, "width": 1, "out_channels": 1, "kernel": (1, 1)} | change
     with pytest.raises(PlanError, match=f"^{message}$"):
         make_plan(LayerShape(**shape), EngineConfig(**config))

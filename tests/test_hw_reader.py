@@ -37,6 +37,7 @@ class Memory:
             offered = offered or (bool(beats) and self.random.random() < self.share)
             ctx.set(component.ar_ready, ready)
             ctx.set(component.r_valid, offered)
+            ctx.set(component.r_response, self.random.randrange(4))  # of no beat: it does not count
             if offered:
                 address = beats[0][0]
                 ctx.set(component.r_data, int.from_bytes(self.contents[address:address + size], "little"))
@@ -98,14 +99,14 @@ def beats_of(request: dict[str, int], axi_bytes: int) -> list[dict[str, int]]:
 
 
 def marks(request: dict[str, int], first: bool, last: bool) -> dict[str, int]:
-    return dict(kind=request["kind"], destination=request["destination"], start=request["start"] & first,
-                strip_end=request["strip_end"] & last)
+    return {"kind": request["kind"], "destination": request["destination"], "start": request["start"] & first,
+                "strip_end": request["strip_end"] & last}
 
 
 def seen(beat) -> dict[str, int]:
     values = bytes_of(beat.data, beat.first + beat.count)[beat.first:]
-    return dict(first=beat.first, values=values, kind=beat.kind, destination=beat.destination, start=beat.start,
-                strip_end=beat.strip_end)
+    return {"first": beat.first, "values": values, "kind": beat.kind, "destination": beat.destination, "start": beat.start,
+                "strip_end": beat.strip_end}
 
 
 @pytest.mark.parametrize("axi_bytes", [8, 16])
@@ -234,6 +235,7 @@ def test_abort_ends_what_is_outstanding_and_asks_for_nothing_more():
             await ctx.tick()
         await ctx.tick().repeat(50)
         assert ctx.get(component.idle) and len(memory.bursts) == asked
+        assert not ctx.get(component.o_beat.valid) and not ctx.get(component.failed)
         memory.running = False
 
     simulate(component, bench, memory.serve, cycles=5000)

@@ -54,14 +54,22 @@ def test_every_shift(shift):
         # After the multiplication by a half, exactly between two results.
         sums += [(2 * random.randint(-200, 200) + 1) << max(0, -shift) for _ in range(4)]
         vectors += [([*sums[n:n + 4]], random.choice((0, 0, *EXTREMES)), multiplier, shift) for n in range(0, 24, 4)]
-    for settings in (dict(zero_point=0, minimum=-128, maximum=127), dict(zero_point=-128, minimum=-100, maximum=90)):
+    for settings in ({"zero_point": 0, "minimum": -128, "maximum": 127}, {"zero_point": -128, "minimum": -100, "maximum": 90}):
         assert run_requantizer(vectors, width=8, **settings) == expected(vectors, width=8, **settings)
+
+
+def test_constants_change_from_cycle_to_cycle():
+    random = Random(1)
+    vectors = [([random.randint(INT32_MIN, INT32_MAX) for _ in range(3)], random.choice(EXTREMES),
+                random.randint(0, INT32_MAX), random.randint(SHIFT_MIN, SHIFT_MAX)) for _ in range(2000)]
+    settings = {"zero_point": -7, "minimum": -128, "maximum": 127}
+    assert run_requantizer(vectors, width=8, **settings) == expected(vectors, width=8, **settings)
 
 
 def test_scores_are_unsigned():
     random = Random(0)
     vectors = [([random.randint(-70_000, 70_000)], 0, random.randint(2**30, INT32_MAX), -8) for _ in range(300)]
-    settings = dict(zero_point=0, minimum=0, maximum=255)
+    settings = {"zero_point": 0, "minimum": 0, "maximum": 255}
     results = run_requantizer(vectors, width=8, **settings)
     assert results == expected(vectors, width=8, **settings)
     assert {0, 255} < {score for score, in results}
@@ -88,9 +96,9 @@ def test_parameter_store(axi_bytes, columns):
                 while random.random() < 0.3:
                     await ctx.tick()
                 ctx.set(component.i_beat.valid, 1)
-                ctx.set(component.i_beat.payload, dict(
-                    data=int.from_bytes(beat, "little"), first=0, count=axi_bytes, start=n == 0, kind=2, destination=0,
-                    strip_end=n == len(beats) - 1))
+                ctx.set(component.i_beat.payload, {
+                    "data": int.from_bytes(beat, "little"), "first": 0, "count": axi_bytes, "start": n == 0, "kind": 2, "destination": 0,
+                    "strip_end": n == len(beats) - 1})
                 assert ctx.get(component.i_beat.ready)
                 await ctx.tick()
                 ctx.set(component.i_beat.valid, 0)

@@ -20,8 +20,8 @@ def test_positions(rows, share):
     async def bench(ctx):
         for _ in range(6):
             pitch, in_rows = random.choice((1, 3, rows, random.randint(1, 40))), random.randint(1, 30)
-            fields = dict(pitch=pitch, in_rows=in_rows, stride_y=random.randint(1, 4), tiles=random.randint(1, 6),
-                          rows_ahead=random.randint(1, 11))
+            fields = {"pitch": pitch, "in_rows": in_rows, "stride_y": random.randint(1, 4), "tiles": random.randint(1, 6),
+                          "rows_ahead": random.randint(1, 11)}
             ctx.set(component.descriptor, descriptor(**fields))
             ctx.set(component.start, 1)
             await ctx.tick()
@@ -103,16 +103,18 @@ def test_taps(name, winners):
         while not ctx.get(component.idle):
             ctx.set(component.strip_loaded, strips > 0)
             strips -= strips > 0
-            amount = random.randint(0, 8) if arrived - used < 256 else 0
+            amount = random.choice((0, random.randint(0, 5))) if arrived - used < 256 else 0
             ctx.set(component.weights_loaded, amount)
-            ctx.set(component.drain_free, random.random() < 0.8)
+            drain_free = random.random() < 0.8
+            ctx.set(component.drain_free, drain_free)
             _, _, *tap, freed, waits = await ctx.tick().sample(
                 component.issue, component.first, component.last, component.act_offset, component.weight_offset,
                 component.lane_inside, component.weights_freed,
                 component.waits_activations + component.waits_weights + component.waits_drain)
             assert waits == (not tap[0])  # exactly one reason
             if tap[0]:
-                taps.append(tuple(tap[1:]))
+                taps.append((*tap[1:], arrived))
+                assert drain_free or not tap[2], "the last tap of a tile, before its sums may come"
             arrived, used = arrived + amount, used + freed
         assert used == (shape.out_channels * winners * shape.taps)
 
@@ -130,14 +132,15 @@ def test_taps(name, winners):
                     x = x * shape.stride[1] + kx - shape.padding[2]
                     inside = 0 <= y < shape.height and 0 <= x < shape.width
                     pixels.append((y, x) if inside else None)
-                expected.append((n == 0, n == len(walk) - 1, winner, pixels, (weight_base + n * columns) % 4096))
+                expected.append((n == 0, n == len(walk) - 1, winner, pixels, weight_base + n * columns, columns))
             if not walk:  # a single idle tap completes the sums
-                expected.append((1, 1, None, [None] * SMALL.rows, weight_base % 4096))
+                expected.append((1, 1, None, [None] * SMALL.rows, weight_base, 0))
         weight_base += winners * shape.taps * columns
     assert len(taps) == len(expected)
-    for (first, last, offset, weight_offset, inside), (is_first, is_last, winner, pixels, weight) in zip(
+    for (first, last, offset, weight_offset, inside, arrived), (is_first, is_last, winner, pixels, weight, size) in zip(
             taps, expected, strict=True):
-        assert (first, last, weight_offset) == (is_first, is_last, weight)
+        assert (first, last, weight_offset) == (is_first, is_last, weight % SMALL.weight_buffer_bytes)
+        assert weight + size <= arrived, "a tap before its weights"
         for lane, pixel in enumerate(pixels):
             assert (inside >> lane & 1) == (pixel is not None)
             if pixel is not None:

@@ -13,6 +13,7 @@ from hw.descriptor import Score
 from hw.score import ScoreUnit
 
 from .hw_helpers import descriptor, simulate
+import itertools
 
 CHUNK = 8
 LATENCY = {"max": 3, "absmax": 3, "mean": 10}
@@ -23,14 +24,14 @@ def visits_of(maps: np.ndarray, random: Random) -> list[dict]:
     parts = random.randint(1, min(3, maps.shape[1]))
     cuts = [0, *sorted(random.sample(range(1, maps.shape[1]), parts - 1)), maps.shape[1]]
     visits = []
-    for n, (start, end) in enumerate(zip(cuts, cuts[1:], strict=False)):
+    for n, (start, end) in enumerate(itertools.pairwise(cuts)):
         for channel, values in enumerate(maps):
             chunks, at = [], start
             while at < end:
                 count = min(end - at, random.choice((CHUNK, random.randint(1, CHUNK))))
                 chunks.append(values[at:at + count])
                 at += count
-            visits.append(dict(channel=channel, chunks=chunks, resume=n > 0, final=n == parts - 1))
+            visits.append({"channel": channel, "chunks": chunks, "resume": n > 0, "final": n == parts - 1})
     return visits
 
 
@@ -58,7 +59,7 @@ def test_scores(score, zero_point):
     async def run(ctx, maps, expected):
         found, due, now, before = {}, {}, 0, None
         for visit in [*visits_of(maps, random), None]:
-            busy = visit is None or before is not None and (visit["resume"] or random.random() < 0.3)
+            busy = visit is None or (before is not None and (visit["resume"] or random.random() < 0.3))
             chunks = [] if visit is None else list(visit["chunks"])
             waiting = busy
             while waiting or chunks:
@@ -69,10 +70,10 @@ def test_scores(score, zero_point):
                     chunk = chunks.pop(0)
                     junk = [random.randrange(256) for _ in range(CHUNK - len(chunk))]
                     values = bytes([int(value) & 0xFF for value in chunk] + junk)
-                    for name, value in dict(valid=1, data=int.from_bytes(values, "little"), count=len(chunk),
-                                            start=len(chunks) + 1 == len(visit["chunks"]), end=not chunks,
-                                            resume=visit["resume"], final=visit["final"],
-                                            channel=visit["channel"]).items():
+                    for name, value in {"valid": 1, "data": int.from_bytes(values, "little"), "count": len(chunk),
+                                            "start": len(chunks) + 1 == len(visit["chunks"]), "end": not chunks,
+                                            "resume": visit["resume"], "final": visit["final"],
+                                            "channel": visit["channel"]}.items():
                         ctx.set(getattr(component, name), int(value))
                     if not chunks and visit["final"]:
                         due[visit["channel"]] = now + LATENCY[score]

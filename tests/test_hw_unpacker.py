@@ -7,6 +7,8 @@ import pytest
 from hw.unpacker import Unpacker
 
 from .hw_helpers import bytes_of, descriptor, simulate
+import functools
+import operator
 
 
 def beats_of(values: list[int], lane: int, axi_bytes: int, *, destination: int, start: int, strip_end: int) -> list[dict]:
@@ -17,8 +19,8 @@ def beats_of(values: list[int], lane: int, axi_bytes: int, *, destination: int, 
         data = Random(at).getrandbits(8 * axi_bytes)
         for n, value in enumerate(part, lane):
             data = data & ~(0xFF << 8 * n) | value << 8 * n
-        beats.append(dict(kind=3, data=data, first=lane, count=len(part), destination=destination + at,
-                          start=int(start and at == 0), strip_end=int(strip_end and at + len(part) == len(values))))
+        beats.append({"kind": 3, "data": data, "first": lane, "count": len(part), "destination": destination + at,
+                          "start": int(start and at == 0), "strip_end": int(strip_end and at + len(part) == len(values))})
         at, lane = at + len(part), 0
     return beats
 
@@ -75,7 +77,7 @@ def test_strided_planes(axi_bytes, stride_y, stride_x):
         rows, cols = random.randint(1, 9), random.choice((1, 2, 3, random.randint(1, 40)))
         pitch = -(-cols // stride_x) + random.randrange(3)
         plane_bytes = -(-rows // stride_y) * pitch
-        fields = dict(stride_y=stride_y, stride_x=stride_x, pitch=pitch, plane_bytes=plane_bytes, in_cols=cols)
+        fields = {"stride_y": stride_y, "stride_x": stride_x, "pitch": pitch, "plane_bytes": plane_bytes, "in_cols": cols}
         beats, expected = [], {}
         for channel in range(2):
             destination = 1000 + channel * stride_y * stride_x * plane_bytes
@@ -97,14 +99,14 @@ def test_strips(axi_bytes):
     random = Random(axi_bytes)
     cols, pitch, strip_rows, strips, channels, stride = 11, 7, 4, 3, 2, 2
     plane_bytes = strip_rows // stride * strips * pitch
-    fields = dict(stride_y=stride, stride_x=stride, pitch=pitch, plane_bytes=plane_bytes, in_cols=cols)
+    fields = {"stride_y": stride, "stride_x": stride, "pitch": pitch, "plane_bytes": plane_bytes, "in_cols": cols}
     beats, expected, after = [], {}, []
     for strip in range(strips):
         for channel in range(channels):
             destination = channel * stride * stride * plane_bytes + strip * strip_rows // stride * pitch
             plane = [random.choices(range(256), k=cols) for _ in range(strip_rows)]
             expected |= expected_bytes(plane, fields, destination)
-            beats += beats_of(sum(plane, []), random.randrange(axi_bytes), axi_bytes, destination=destination, start=1,
+            beats += beats_of(functools.reduce(operator.iadd, plane, []), random.randrange(axi_bytes), axi_bytes, destination=destination, start=1,
                               strip_end=0)
         beats += beats_of([], 0, axi_bytes, destination=0, start=0, strip_end=1)
         after.append(dict(expected))
@@ -122,7 +124,7 @@ def test_copied_planes(axi_bytes):
         beats += beats_of(values, random.randrange(axi_bytes), axi_bytes, destination=destination, start=1, strip_end=0)
         expected |= {destination + n: value for n, value in enumerate(values)}
     beats[-1]["strip_end"] = 1
-    fields = dict(act_copy=1, stride_y=1, stride_x=1, pitch=9, plane_bytes=99, in_cols=9)
+    fields = {"act_copy": 1, "stride_y": 1, "stride_x": 1, "pitch": 9, "plane_bytes": 99, "in_cols": 9}
     written, snapshots, cycles = unpack(fields, beats, axi_bytes)
     assert written == expected and snapshots == [expected]
     assert cycles == len(beats)
@@ -132,7 +134,7 @@ def test_copied_planes(axi_bytes):
 def test_throughput(stride_x):
     """One piece (the part of a beat that lies in one row) for each ``stride_x`` cycles."""
     cols, rows = 24, 5
-    fields = dict(stride_y=1, stride_x=stride_x, pitch=cols, plane_bytes=rows * cols, in_cols=cols)
+    fields = {"stride_y": 1, "stride_x": stride_x, "pitch": cols, "plane_bytes": rows * cols, "in_cols": cols}
     beats = beats_of([1] * (rows * cols), 4, 8, destination=0, start=1, strip_end=1)
     pieces = rows * 4  # rows start in the middle of a beat: 4 + 8 + 8 + 4 bytes
     _, _, cycles = unpack(fields, beats, 8)

@@ -7,7 +7,7 @@ from random import Random
 import pytest
 
 from hw.reader import BURST_BEATS
-from hw.writer import HEADROOM, Packer, Writer, WriteKind
+from hw.writer import HEADROOM, Packer, WriteKind, Writer
 
 from .hw_helpers import StallRule, bytes_of, simulate
 
@@ -75,9 +75,9 @@ def chunks_of(address: int, values: list[int], sizes: list[int], axi_bytes: int)
     chunks, at = [], 0
     for n, size in enumerate(sizes):
         data = values[at:at + size] + [0xEE] * (axi_bytes - size)
-        chunks.append(dict(valid=1, data=int.from_bytes(bytes(data), "little"), count=size, first=n == 0,
-                           last=n == len(sizes) - 1, lane=address % axi_bytes,
-                           beat=address // axi_bytes % BURST_BEATS))
+        chunks.append({"valid": 1, "data": int.from_bytes(bytes(data), "little"), "count": size, "first": n == 0,
+                           "last": n == len(sizes) - 1, "lane": address % axi_bytes,
+                           "beat": address // axi_bytes % BURST_BEATS})
         at += size
     assert at == len(values)
     return chunks
@@ -108,7 +108,7 @@ async def write(ctx, component, runs, random: Random, share: float) -> None:
     """Offer each run, then its chunks; an idle cycle at least between runs; chunks heed ``hold``, late."""
     held = deque([0] * (HEADROOM - 2))  # the reads and registers before the writer
     for address, values, chunks in runs:
-        ctx.set(component.i_run.payload, dict(address=address, bytes=len(values), kind=WriteKind.ACTIVATIONS))
+        ctx.set(component.i_run.payload, {"address": address, "bytes": len(values), "kind": WriteKind.ACTIVATIONS})
         ctx.set(component.i_run.valid, 1)
         await ctx.tick().until(component.i_run.ready)
         ctx.set(component.i_run.valid, 0)
@@ -183,7 +183,7 @@ def test_nothing_is_written_outside_the_window(address, size):
         open_window(ctx, component, 0x1000, 0x2000)
         good = [(0x1000, [1] * 8, chunks_of(0x1000, [1] * 8, [8], 8)), (0x1FF8, [2] * 8, chunks_of(0x1FF8, [2] * 8, [8], 8))]
         await write(ctx, component, good, random, 1)
-        ctx.set(component.i_run.payload, dict(address=address, bytes=size, kind=0))
+        ctx.set(component.i_run.payload, {"address": address, "bytes": size, "kind": 0})
         ctx.set(component.i_run.valid, 1)
         await ctx.tick().until(component.i_run.ready)
         ctx.set(component.i_run.valid, 0)

@@ -1,0 +1,122 @@
+"""The analytical model against the counters of the hardware, in RTL with the fast memory."""
+
+import numpy as np
+import pytest
+
+from golden.job import LayerJob, Ranking
+from golden.random_jobs import random_job
+from hw.config import EngineConfig
+from hw.plan import LayerShape, PlanError, make_plan
+from hw.program import build_program
+from sim.analytical import ideal_cycles, output_stationary_cycles, predict, predict_program, weight_stationary_cycles
+from sim.execute import as_simulation
+
+from .hw_helpers import SMALL
+
+
+
+def counted(counters: dict[str, int]) -> tuple[dict[str, int], dict[str, int]]:
+    """The hardware's bytes by tensor, as the model groups them."""
+    return ({"activations": counters["read_activations"], "weights": counters["read_weights"],
+             "parameters": counters["read_parameters"] + counters["read_mask"] + counters["read_program"]},
+            {"activations": counters["write_activations"], "mask": counters["write_mask"]})
+
+
+def predicted(program, jobs):
+    """The model's predictions for a program's layers."""
+    return predict_program([
+        (layer.plan, layer.ranking, job.input.shape[0] if job.channel_mask is None else job.channel_mask,
+         layer.addresses.mask is not None) for layer, job in zip(program.layers, jobs, strict=True)])
+
+
+def test_random_layers(simulator):
+    """Bytes exactly; cycles within 1 %, or 50 cycles where that is more."""
+    jobs, programs = [], []
+    for seed in range(120):
+        job = random_job(seed, max_macs=60_000)
+        try:
+            programs.append(build_program([job], SMALL))
+        except PlanError:
+            continue
+        jobs.append(job)
+    assert len(jobs) >= 110
+    runs = simulator(SMALL).run([as_simulation(program) for program in programs], timeout_cycles=2_000_000)
+    for job, program, run in zip(jobs, programs, runs, strict=True):
+        assert run.error == 0
+        prediction, = predicted(program, [job])
+        assert (prediction.bytes_read, prediction.bytes_written) == counted(run.counters)
+        cycles = run.counters["cycles"]
+        assert abs(prediction.cycles - cycles) <= max(50, cycles / 100), program.layers[0].plan
+
+
+def layer(channels: int, out_channels: int, side: int, kernel: int, **options) -> LayerJob:
+    rng = np.random.default_rng(channels + out_channels)
+    return LayerJob(
+        input=rng.integers(-128, 128, (channels, side, side), dtype=np.int8),
+        weight=rng.integers(-127, 128, (out_channels, channels, kernel, kernel), dtype=np.int8),
+        bias=np.zeros(out_channels, np.int32), multiplier=np.full(out_channels, 1 << 30, np.int32),
+        shift=np.full(out_channels, -9, np.int32), input_zero_point=0, output_zero_point=0, activation_min=-128,
+        activation_max=127, stride=(1, 1), padding=(kernel // 2,) * 4, **options)
+
+
+def test_exact_where_compute_bound(simulator):
+    """Dense unmasked layers whose taps bound everything: the prediction is the count, to the cycle."""
+    jobs = [layer(12, 4, 14, 3), layer(8, 12, 12, 3), layer(16, 8, 8, 3), layer(24, 4, 8, 1), layer(4, 4, 16, 5)]
+    programs = [build_program([job], SMALL) for job in jobs]
+    runs = simulator(SMALL).run([as_simulation(program) for program in programs], timeout_cycles=1_000_000)
+    for job, program, run in zip(jobs, programs, runs, strict=True):
+        prediction, = predicted(program, [job])
+        assert abs(prediction.cycles - run.counters["cycles"]) <= 1, job.weight.shape
+
+
+def test_chain_of_layers(simulator):
+    """A program of two layers, the second on the winners of the first: each layer's bytes, and the cycles of both."""
+    from golden.reference import run as reference
+    first = layer(6, 12, 10, 3, ranking=Ranking(score="max", select="topk", value=5))
+    result = reference(first)
+    second = layer(12, 8, 10, 3)
+    second = LayerJob(**{**vars(second), "input": result.output, "channel_mask": result.winners})
+    program = build_program([first, second], SMALL)
+    run, = simulator(SMALL).run([as_simulation(program)], timeout_cycles=1_000_000)
+    predictions = predicted(program, [first, second])
+    read, written = counted(run.counters)
+    for name in read:
+        assert sum(one.bytes_read[name] for one in predictions) == read[name]
+    for name in written:
+        assert sum(one.bytes_written[name] for one in predictions) == written[name]
+    assert abs(sum(one.cycles for one in predictions) - run.counters["cycles"]) <= 50
+
+
+def walked_cycles(shape: LayerShape, rows: int, columns: int) -> tuple[int, int]:
+    """SCALE-Sim's OS and WS cycles, fold by fold: each fold takes its operands, its skew and its drain, and the last
+    fold's final cycle is not counted."""
+    out_rows, out_cols = shape.conv_extent
+    m, k, n = out_rows * out_cols, shape.channels * shape.kernel[0] * shape.kernel[1], shape.out_channels
+    output = sum(k + rows + columns - 2 for _ in range(0, m, rows) for _ in range(0, n, columns)) - 1
+    weight = sum(rows + (m + rows + columns - 2) for _ in range(0, k, rows) for _ in range(0, n, columns)) - 1
+    return output, weight
+
+
+@pytest.mark.parametrize("shape", [
+    LayerShape(channels=16, height=18, width=18, out_channels=32, kernel=(3, 3)),
+    LayerShape(channels=3, height=227, width=227, out_channels=96, kernel=(11, 11), stride=(4, 4)),
+    LayerShape(channels=4096, height=1, width=1, out_channels=1000, kernel=(1, 1))])
+def test_closed_forms_of_plain_arrays(shape):
+    config = EngineConfig()
+    output, weight = walked_cycles(shape, 16, 16)
+    assert output_stationary_cycles(shape, config) == output
+    assert weight_stationary_cycles(shape, config) == weight
+
+
+def test_ideal_cycles_and_winners():
+    """Half of the channels are half of the ideal, and nearly half of the predicted cycles of a large layer."""
+    shape = LayerShape(channels=128, height=28, width=28, out_channels=128, kernel=(3, 3), padding=(1, 1, 1, 1))
+    config = EngineConfig()
+    assert ideal_cycles(shape, 128, config) == 128 * 9 * 128 * 784 / 256
+    assert ideal_cycles(shape, 64, config) == ideal_cycles(shape, 128, config) / 2
+    plan = make_plan(shape, config)
+    from hw.lowering import Ranking as Rule
+    dense = predict(plan, Rule(), winners=128, masked=False)
+    sparse = predict(plan, Rule(), winners=np.arange(128) % 2 == 0, masked=True)
+    assert 1.97 < dense.cycles / sparse.cycles <= 2.0
+    assert sparse.bytes_read["weights"] * 2 == dense.bytes_read["weights"]
