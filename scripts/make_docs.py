@@ -1,7 +1,7 @@
 """``python -m scripts.make_docs``: write the tables of the documentation that are made from the code.
 
-A table stands between two comment lines of a Markdown file, ``<!-- generated NAME: python -m scripts.make_docs -->`` and
-``<!-- end -->``; everything else in the file is written by hand.
+A table stands between two comment lines of a Markdown file, ``<!-- generated NAME: python -m scripts.make_docs -->``
+and ``<!-- end -->``; everything else in the file is written by hand.
 """
 
 import ast
@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import fields
 from enum import IntEnum
+from itertools import pairwise
 from pathlib import Path
 
 import click
@@ -35,7 +36,7 @@ def member_docs(cls: type[IntEnum]) -> dict[str, str]:
     """The docstrings below the members of a class of hw/registers.py, which Python itself does not keep."""
     tree = ast.parse(Path(registers.__file__).read_text())
     body = next(node.body for node in tree.body if isinstance(node, ast.ClassDef) and node.name == cls.__name__)
-    return {first.targets[0].id: as_markdown(second.value.value) for first, second in zip(body, body[1:], strict=False)
+    return {first.targets[0].id: as_markdown(second.value.value) for first, second in pairwise(body)
             if isinstance(first, ast.Assign) and isinstance(second, ast.Expr)}
 
 

@@ -75,7 +75,8 @@ def reference_layers(memory: str, seed: int, names: tuple[str, ...], json_path: 
         outcomes = execute(simulator, chains, seed=seed, progress=lambda _, cycles: move(cycles))
     report = summarize([(*key, outcome.measures[0]) for key, outcome in zip(jobs, outcomes, strict=True)])
     cycles, seconds = (sum(getattr(one, name) for one in outcomes) for name in ("cycles_simulated", "seconds"))
-    click.echo(f"{config.rows}x{config.columns} array, {config.axi_data_bits}-bit AXI, {memory} memory\n\n{text(report)}")
+    click.echo(f"{config.rows}x{config.columns} array, {config.axi_data_bits}-bit AXI, {memory} memory\n")
+    click.echo(text(report))
     click.echo(f"\nSimulated {cycles:,} cycles in {seconds:.1f} s ({cycles / seconds:,.0f} cycles a second)")
     if json_path:
         write_json(json_path, {

@@ -13,7 +13,6 @@ from .analytical import (
     Prediction,
     ideal_cycles,
     output_stationary_cycles,
-    predict,
     predict_program,
     weight_stationary_cycles,
 )
@@ -33,13 +32,15 @@ NO_RANKING = Ranking()
 class LayerQuestion:
     """A layer to estimate: ``winners`` input channels take part, named by a mask in memory if ``masked``.
 
-    ``scale_sim_shape``: what SCALE-Sim counts, where that differs from ``shape``.
+    ``mask``: which ones, where that is known. ``scale_sim_shape``: what SCALE-Sim counts, where that differs from
+    ``shape``.
     """
 
     name: str
     shape: LayerShape
     winners: int
     masked: bool = False
+    mask: Any = None
     ranking: Ranking = NO_RANKING
     scale_sim_shape: LayerShape | None = None
 
@@ -69,18 +70,11 @@ class Estimate:
                 "scale_sim_os_cycles": self.os_cycles, "scale_sim_ws_cycles": self.ws_cycles}
 
 
-def predict_layers(layers: Sequence[tuple[Plan, Ranking, int, bool]]) -> list[Prediction]:
-    """Predict a program of (plan, ranking, winners, masked), a layer each; together they take the whole program."""
-    if len(layers) > 1:
-        return predict_program(layers)
-    return [predict(plan, ranking, winners=winners, masked=masked) for plan, ranking, winners, masked in layers]
-
-
 def estimate_layers(questions: Sequence[LayerQuestion], config: EngineConfig) -> list[Estimate]:
     """Estimate layers that run one behind the other in a program. Raises PlanError, naming the layer."""
     plans = [_plan(question, config) for question in questions]
-    predictions = predict_layers([(plan, one.ranking, one.winners, one.masked)
-                                  for plan, one in zip(plans, questions, strict=True)])
+    predictions = predict_program([(plan, one.ranking, one.winners if one.mask is None else one.mask, one.masked)
+                                   for plan, one in zip(plans, questions, strict=True)])
     estimates = []
     for one, prediction in zip(questions, predictions, strict=True):
         counted = one.scale_sim_shape or one.shape
@@ -125,7 +119,8 @@ def job_question(name: str, job: "LayerJob", rate: float | None) -> LayerQuestio
     masked = rate is not None or job.channel_mask is not None
     winners = len(job.winner_indices) if rate is None else winner_count(rate, job.input.shape[0])
     return LayerQuestion(name=name, shape=layer_shape(job, winners if masked else None), winners=winners,
-                         masked=masked, ranking=ranking_fields(job.ranking))
+                         masked=masked, mask=job.channel_mask if rate is None else None,
+                         ranking=ranking_fields(job.ranking))
 
 
 def network_questions(network: "QuantizedNetwork", rate: float | None) -> list[LayerQuestion]:

@@ -12,8 +12,7 @@ from hw.descriptor import DESCRIPTOR_BYTES
 from hw.program import MemoryProgram, build_program
 from hw.registers import COUNTERS, Error
 
-from .analytical import Prediction
-from .estimate import predict_layers
+from .analytical import Prediction, predict_program
 from .report import Measure, measure
 from .simulator import Program, Run, Simulator
 from .verilator import SimulationError
@@ -64,7 +63,7 @@ class Chain:
         for placed, job in zip(self.program.layers, self.jobs, strict=True):
             masked = placed.addresses.mask is not None
             layers.append((placed.plan, placed.ranking, job.channel_mask if masked else job.input.shape[0], masked))
-        return predict_layers(layers)
+        return predict_program(layers)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

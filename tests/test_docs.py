@@ -52,7 +52,8 @@ def test_a_stale_table_is_written_anew():
 
 
 def test_descriptor_table_places_fields_where_pack_does():
-    rows = re.findall(r"^\| `(\w+)` \| 0x(\w\w) \| (?:(\d+)\.\.)?(\d+) \| (yes)? ?\| ", TEXTS["docs/descriptor.md"], re.M)
+    row = r"^\| `(\w+)` \| 0x(\w\w) \| (?:(\d+)\.\.)?(\d+) \| (yes)? ?\| "
+    rows = re.findall(row, TEXTS["docs/descriptor.md"], re.M)
     assert [row[0] for row in rows] == [field.name for field in FIELDS]
     zero = dict.fromkeys((field.name for field in FIELDS), 0)
     for name, byte, high, low, signed in rows:
@@ -97,9 +98,10 @@ def test_winnow_commands_parse(line, capsys):
                                          for line in commands(text, "python -m")}))
 def test_python_commands_have_their_options(line):
     module, *arguments = line.split()[2:]
-    text = subprocess.run([sys.executable, "-m", module, "--help"], cwd=ROOT, capture_output=True, text=True, check=True)
+    command = [sys.executable, "-m", module, "--help"]
+    text = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     for argument in arguments:
-        assert not argument.startswith("-") or re.search(rf"^\s+.*{argument}\b", text.stdout, re.M), argument
+        assert not argument.startswith("-") or re.search(rf"^\s+.*{argument}\b", text, re.M), argument
 
 
 @pytest.mark.parametrize("target", sorted({line.split()[1] for text in TEXTS.values()

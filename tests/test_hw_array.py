@@ -85,7 +85,7 @@ def test_feed(rows, columns):
     async def bench(ctx):
         for now in range(300):
             issues.append({"issue": random.randrange(2), "first": random.randrange(2), "last": random.randrange(2),
-                               "lane_inside": random.getrandbits(rows), "zero_point": random.choice((-128, 127, 0, 5))})
+                           "lane_inside": random.getrandbits(rows), "zero_point": random.choice((-128, 127, 0, 5))})
             data.append(([random.randint(-128, 127) for _ in range(rows)],
                          [random.randint(-128, 127) for _ in range(columns)]))
             for name, value in issues[-1].items():

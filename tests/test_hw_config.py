@@ -20,7 +20,8 @@ from hw.config import ConfigError, EngineConfig, ceil_div, ceil_power_of_two
     ("output_ring_bytes", 1000, "a power of two from 64 to 65536"),
     ("output_ring_bytes", 32, "a power of two from 64 to 65536"),
     ("output_ring_bytes", 1 << 17, "a power of two from 64 to 65536"),
-    ("rank_lanes", 12, "8, 16, 32 or 64"), ("outstanding_reads", 1, "2..256"), ("profile_layers", 3, "a power of two, 1..64"),
+    ("rank_lanes", 12, "8, 16, 32 or 64"), ("outstanding_reads", 1, "2..256"),
+    ("profile_layers", 3, "a power of two, 1..64"),
 ])
 def test_sizes_that_cannot_be_built(field, value, expected):
     with pytest.raises(ConfigError, match=f"^{re.escape(f'{field}: expected {expected}, got {value}')}$"):

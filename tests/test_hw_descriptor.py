@@ -84,7 +84,8 @@ def test_values_that_do_not_fit():
     for field in FIELDS:
         low, high = limits(field)
         for value in (low - 1, high + 1):
-            with pytest.raises(DescriptorError, match=f"^{re.escape(f'{field.name}: expected {low}..{high}, got {value}')}$"):
+            message = f"{field.name}: expected {low}..{high}, got {value}"
+            with pytest.raises(DescriptorError, match=f"^{re.escape(message)}$"):
                 pack(values | {field.name: value})
     with pytest.raises(DescriptorError, match=r"^colour: not a field of the descriptor$"):
         pack(values | {"colour": 1})

@@ -45,9 +45,10 @@ def test_segments(mode, share):
             mask = [int(random.random() < rate) for _ in range(random.randint(1, 40))]
             plane = random.randint(20, 5000)
             fields = {"act_merge": mode == "merge", "act_contiguous": mode == "contiguous", "in_plane": plane,
-                          "in_row_pitch": random.randint(1, 60), "in_cols": random.randint(1, 60),
-                          "slab_bytes": random.randint(1, 3000)}
-            job = {"weights": mode == "weights", "base": random.randrange(1 << 30), "destination": random.randrange(1 << 16),
+                      "in_row_pitch": random.randint(1, 60), "in_cols": random.randint(1, 60),
+                      "slab_bytes": random.randint(1, 3000)}
+            job = {"weights": mode == "weights", "base": random.randrange(1 << 30),
+                   "destination": random.randrange(1 << 16),
                        "stride": plane, "strip_load": random.randint(1, 2000), "strip_rows": random.randint(1, 5)}
             runs[:] = runs_of(mask)
             ctx.set(walker.descriptor, descriptor(**fields))
@@ -95,7 +96,8 @@ def test_a_segment_a_cycle():
     async def bench(ctx):
         ctx.set(walker.descriptor, descriptor(act_contiguous=1, in_plane=64, slab_bytes=64))
         ctx.set(walker.o_segment.ready, 1)
-        ctx.set(walker.i_job.payload, {"weights": 0, "base": 0, "destination": 0, "stride": 64, "strip_load": 64, "strip_rows": 8})
+        ctx.set(walker.i_job.payload, {"weights": 0, "base": 0, "destination": 0, "stride": 64, "strip_load": 64,
+                                       "strip_rows": 8})
         ctx.set(walker.i_job.valid, 1)
         ctx.set(walker.i_run.valid, 1)
         ctx.set(walker.i_run.payload, {"start": 0, "length": 1})

@@ -69,7 +69,8 @@ def test_program_images(seed):
     for start, size in sorted(parts.values()):
         assert start >= end and start % ALIGNMENT == 0
         end = start + size
-    assert memory.window == (PROGRAM_BASE, image.size) and PROGRAM_BASE <= memory.descriptors_address and end <= image.size
+    assert memory.window == (PROGRAM_BASE, image.size)
+    assert PROGRAM_BASE <= memory.descriptors_address and end <= image.size
 
     def stored(name):
         start, size = parts[name]

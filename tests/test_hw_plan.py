@@ -33,8 +33,8 @@ def shapes(draw) -> LayerShape:
     height, width = (size + draw(st.one_of(st.integers(0, 12), st.integers(0, 150))) for size in least)
     channels = draw(st.one_of(st.integers(1, 20), st.integers(1, 2000)))
     shape = {"channels": channels, "height": height, "width": width, "kernel": kernel, "padding": padding,
-                 "out_channels": draw(st.integers(1, 40)), "stride": draw(st.tuples(*[st.integers(1, 4)] * 2)),
-                 "winners": draw(st.one_of(st.none(), st.integers(0, channels)))}
+             "out_channels": draw(st.integers(1, 40)), "stride": draw(st.tuples(*[st.integers(1, 4)] * 2)),
+             "winners": draw(st.one_of(st.none(), st.integers(0, channels)))}
     rows, cols = LayerShape(**shape).conv_extent
     if draw(st.booleans()):
         shape["pool"] = (draw(st.integers(1, min(rows, 4))), draw(st.integers(1, min(cols, 4))),
@@ -126,7 +126,8 @@ def check_weights(shape: LayerShape, plan: Plan, bands: list[dict[str, int]]) ->
 
 @settings(max_examples=250)
 @given(shape=shapes(), config=configs(), masked=st.booleans())
-@example(shape=LayerShape(channels=1, height=1, width=1, out_channels=1, kernel=(1, 1)), config=EngineConfig(), masked=False)
+@example(shape=LayerShape(channels=1, height=1, width=1, out_channels=1, kernel=(1, 1)), config=EngineConfig(),
+         masked=False)
 @example(shape=LayerShape(channels=4096, height=1, width=1, out_channels=4096, kernel=(1, 1)), config=EngineConfig(),
          masked=True)
 @example(shape=LayerShape(channels=43, height=4, width=6, out_channels=1, kernel=(2, 6), padding=(0, 0, 3, 3)),
@@ -177,11 +178,13 @@ def test_band_classes_are_the_bands(shape, config):
 
 
 @pytest.mark.parametrize(("change", "config", "message"), [
-    ({"channels": 4097}, {}, "max_channels: the layer has 4097 input and 1 output channels, the engine was built for 4096"),
+    ({"channels": 4097}, {},
+     "max_channels: the layer has 4097 input and 1 output channels, the engine was built for 4096"),
     ({"out_channels": 70}, {"max_channels": 64},
      "max_channels: the layer has 1 input and 70 output channels, the engine was built for 64"),
     ({"width": 65536}, {}, "input: expected maps of at most 65535 rows and columns"),
-    ({"pool": (1, 256, 1, 1), "width": 300}, {}, r"pool: expected windows and strides of at most 255, got \(1, 256, 1, 1\)"),
+    ({"pool": (1, 256, 1, 1), "width": 300}, {},
+     r"pool: expected windows and strides of at most 255, got \(1, 256, 1, 1\)"),
     ({"pool": (1, 1, 300, 1)}, {}, r"pool: expected windows and strides of at most 255, got \(1, 1, 300, 1\)"),
     ({"channels": 16, "width": 11, "height": 11, "kernel": (11, 11)}, {"act_buffer_bytes": 1024},
      "act_buffer_bytes: 16 channels of one result need 1936 bytes in a buffer of 1024, .*"),

@@ -96,7 +96,8 @@ def test_random_layers(lanes, seed):
 
 @pytest.mark.parametrize("rule", [
     Ranking(score="max", select="topk", value=700), Ranking(score="max", select="energy", value=0.9),
-    Ranking(score="max", select="energy", value=1, energy_power=2), Ranking(score="max", select="threshold", value=128)],
+    Ranking(score="max", select="energy", value=1, energy_power=2),
+    Ranking(score="max", select="threshold", value=128)],
     ids=lambda rule: f"{rule.select}-{rule.energy_power}")
 @pytest.mark.parametrize("kind", ["any", "ones", "full"])
 def test_as_many_channels_as_there_are(rule, kind):

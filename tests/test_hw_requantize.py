@@ -1,5 +1,6 @@
 """The requantizer against the golden numerics, and the store of its constants."""
 
+import struct
 from random import Random
 
 import pytest
@@ -14,7 +15,8 @@ EXTREMES = (INT32_MIN, INT32_MIN + 1, -(2**30) - 1, -(2**30), -3, -2, -1, 0, 1, 
             INT32_MAX)
 
 
-def run_requantizer(vectors: list[tuple], *, width: int, zero_point: int, minimum: int, maximum: int) -> list[list[int]]:
+def run_requantizer(vectors: list[tuple], *, width: int, zero_point: int, minimum: int,
+                    maximum: int) -> list[list[int]]:
     """Results of (sums, bias, multiplier, shift) vectors, one vector a cycle; all with as many sums."""
     lanes = len(vectors[0][0])
     component, results = Requantizer(lanes=lanes, width=width), []
@@ -54,7 +56,8 @@ def test_every_shift(shift):
         # After the multiplication by a half, exactly between two results.
         sums += [(2 * random.randint(-200, 200) + 1) << max(0, -shift) for _ in range(4)]
         vectors += [([*sums[n:n + 4]], random.choice((0, 0, *EXTREMES)), multiplier, shift) for n in range(0, 24, 4)]
-    for settings in ({"zero_point": 0, "minimum": -128, "maximum": 127}, {"zero_point": -128, "minimum": -100, "maximum": 90}):
+    for settings in ({"zero_point": 0, "minimum": -128, "maximum": 127},
+                     {"zero_point": -128, "minimum": -100, "maximum": 90}):
         assert run_requantizer(vectors, width=8, **settings) == expected(vectors, width=8, **settings)
 
 
@@ -89,15 +92,15 @@ def test_parameter_store(axi_bytes, columns):
         for group in groups:
             while loaded - used > 1:
                 await ctx.tick()
-            record = b"".join(bias.to_bytes(4, "little", signed=True) + multiplier.to_bytes(4, "little", signed=True)
-                              + shift.to_bytes(1, "little", signed=True) + bytes(7) for bias, multiplier, shift in group)
+            record = b"".join(struct.pack("<iib7x", *constants) for constants in group)
             beats = [record[n:n + axi_bytes] for n in range(0, len(record), axi_bytes)]
             for n, beat in enumerate(beats):
                 while random.random() < 0.3:
                     await ctx.tick()
                 ctx.set(component.i_beat.valid, 1)
                 ctx.set(component.i_beat.payload, {
-                    "data": int.from_bytes(beat, "little"), "first": 0, "count": axi_bytes, "start": n == 0, "kind": 2, "destination": 0,
+                    "data": int.from_bytes(beat, "little"), "first": 0, "count": axi_bytes, "start": n == 0,
+                    "kind": 2, "destination": 0,
                     "strip_end": n == len(beats) - 1})
                 assert ctx.get(component.i_beat.ready)
                 await ctx.tick()

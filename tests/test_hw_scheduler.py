@@ -1,5 +1,6 @@
 """Coordinates of positions, and the order and addresses of taps, against loops in Python."""
 
+import itertools
 from random import Random
 
 import pytest
@@ -20,8 +21,8 @@ def test_positions(rows, share):
     async def bench(ctx):
         for _ in range(6):
             pitch, in_rows = random.choice((1, 3, rows, random.randint(1, 40))), random.randint(1, 30)
-            fields = {"pitch": pitch, "in_rows": in_rows, "stride_y": random.randint(1, 4), "tiles": random.randint(1, 6),
-                          "rows_ahead": random.randint(1, 11)}
+            fields = {"pitch": pitch, "in_rows": in_rows, "stride_y": random.randint(1, 4),
+                      "tiles": random.randint(1, 6), "rows_ahead": random.randint(1, 11)}
             ctx.set(component.descriptor, descriptor(**fields))
             ctx.set(component.start, 1)
             await ctx.tick()
@@ -123,7 +124,7 @@ def test_taps(name, winners):
     for group in range(plan.groups):
         columns = min(SMALL.columns, shape.out_channels - group * SMALL.columns)
         for tile in range(fields["tiles"]):
-            walk = [(w, ky, kx) for w in range(winners) for ky in range(shape.kernel[0]) for kx in range(shape.kernel[1])]
+            walk = list(itertools.product(range(winners), *map(range, shape.kernel)))
             for n, (winner, ky, kx) in enumerate(walk):
                 pixels = []
                 for lane in range(SMALL.rows):

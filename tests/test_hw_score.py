@@ -1,5 +1,6 @@
 """The score unit against the golden scores."""
 
+import itertools
 from random import Random
 
 import numpy as np
@@ -13,7 +14,6 @@ from hw.descriptor import Score
 from hw.score import ScoreUnit
 
 from .hw_helpers import descriptor, simulate
-import itertools
 
 CHUNK = 8
 LATENCY = {"max": 3, "absmax": 3, "mean": 10}
@@ -71,9 +71,9 @@ def test_scores(score, zero_point):
                     junk = [random.randrange(256) for _ in range(CHUNK - len(chunk))]
                     values = bytes([int(value) & 0xFF for value in chunk] + junk)
                     for name, value in {"valid": 1, "data": int.from_bytes(values, "little"), "count": len(chunk),
-                                            "start": len(chunks) + 1 == len(visit["chunks"]), "end": not chunks,
-                                            "resume": visit["resume"], "final": visit["final"],
-                                            "channel": visit["channel"]}.items():
+                                        "start": len(chunks) + 1 == len(visit["chunks"]), "end": not chunks,
+                                        "resume": visit["resume"], "final": visit["final"],
+                                        "channel": visit["channel"]}.items():
                         ctx.set(getattr(component, name), int(value))
                     if not chunks and visit["final"]:
                         due[visit["channel"]] = now + LATENCY[score]

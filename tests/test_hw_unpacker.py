@@ -7,11 +7,10 @@ import pytest
 from hw.unpacker import Unpacker
 
 from .hw_helpers import bytes_of, descriptor, simulate
-import functools
-import operator
 
 
-def beats_of(values: list[int], lane: int, axi_bytes: int, *, destination: int, start: int, strip_end: int) -> list[dict]:
+def beats_of(values: list[int], lane: int, axi_bytes: int, *, destination: int, start: int,
+             strip_end: int) -> list[dict]:
     """Bytes of a segment whose first lies in ``lane``, as the reader delivers them; junk in the other lanes."""
     beats, at = [], 0
     while at < len(values) or not beats:
@@ -20,7 +19,8 @@ def beats_of(values: list[int], lane: int, axi_bytes: int, *, destination: int, 
         for n, value in enumerate(part, lane):
             data = data & ~(0xFF << 8 * n) | value << 8 * n
         beats.append({"kind": 3, "data": data, "first": lane, "count": len(part), "destination": destination + at,
-                          "start": int(start and at == 0), "strip_end": int(strip_end and at + len(part) == len(values))})
+                      "start": int(start and at == 0),
+                      "strip_end": int(strip_end and at + len(part) == len(values))})
         at, lane = at + len(part), 0
     return beats
 
@@ -77,7 +77,8 @@ def test_strided_planes(axi_bytes, stride_y, stride_x):
         rows, cols = random.randint(1, 9), random.choice((1, 2, 3, random.randint(1, 40)))
         pitch = -(-cols // stride_x) + random.randrange(3)
         plane_bytes = -(-rows // stride_y) * pitch
-        fields = {"stride_y": stride_y, "stride_x": stride_x, "pitch": pitch, "plane_bytes": plane_bytes, "in_cols": cols}
+        fields = {"stride_y": stride_y, "stride_x": stride_x, "pitch": pitch, "plane_bytes": plane_bytes,
+                  "in_cols": cols}
         beats, expected = [], {}
         for channel in range(2):
             destination = 1000 + channel * stride_y * stride_x * plane_bytes
@@ -106,8 +107,8 @@ def test_strips(axi_bytes):
             destination = channel * stride * stride * plane_bytes + strip * strip_rows // stride * pitch
             plane = [random.choices(range(256), k=cols) for _ in range(strip_rows)]
             expected |= expected_bytes(plane, fields, destination)
-            beats += beats_of(functools.reduce(operator.iadd, plane, []), random.randrange(axi_bytes), axi_bytes, destination=destination, start=1,
-                              strip_end=0)
+            beats += beats_of([value for row in plane for value in row], random.randrange(axi_bytes), axi_bytes,
+                              destination=destination, start=1, strip_end=0)
         beats += beats_of([], 0, axi_bytes, destination=0, start=0, strip_end=1)
         after.append(dict(expected))
     written, snapshots, _ = unpack(fields, beats, axi_bytes)

@@ -76,8 +76,8 @@ def chunks_of(address: int, values: list[int], sizes: list[int], axi_bytes: int)
     for n, size in enumerate(sizes):
         data = values[at:at + size] + [0xEE] * (axi_bytes - size)
         chunks.append({"valid": 1, "data": int.from_bytes(bytes(data), "little"), "count": size, "first": n == 0,
-                           "last": n == len(sizes) - 1, "lane": address % axi_bytes,
-                           "beat": address // axi_bytes % BURST_BEATS})
+                       "last": n == len(sizes) - 1, "lane": address % axi_bytes,
+                       "beat": address // axi_bytes % BURST_BEATS})
         at += size
     assert at == len(values)
     return chunks
@@ -98,7 +98,8 @@ def random_runs(random: Random, count: int, axi_bytes: int) -> list[tuple[int, l
     for _ in range(count):
         address += random.choice((0, 1, random.randrange(300), 4096 - address % 4096))
         values = random.choices(range(256), k=random.choice((1, random.randint(1, 20), random.randint(1, 600))))
-        runs.append((address, values, chunks_of(address, values, random_sizes(random, len(values), axi_bytes), axi_bytes)))
+        sizes = random_sizes(random, len(values), axi_bytes)
+        runs.append((address, values, chunks_of(address, values, sizes, axi_bytes)))
         address += len(values)
     random.shuffle(runs)
     return runs
@@ -181,7 +182,7 @@ def test_nothing_is_written_outside_the_window(address, size):
 
     async def bench(ctx):
         open_window(ctx, component, 0x1000, 0x2000)
-        good = [(0x1000, [1] * 8, chunks_of(0x1000, [1] * 8, [8], 8)), (0x1FF8, [2] * 8, chunks_of(0x1FF8, [2] * 8, [8], 8))]
+        good = [(start, [1] * 8, chunks_of(start, [1] * 8, [8], 8)) for start in (0x1000, 0x1FF8)]
         await write(ctx, component, good, random, 1)
         ctx.set(component.i_run.payload, {"address": address, "bytes": size, "kind": 0})
         ctx.set(component.i_run.valid, 1)
@@ -255,8 +256,9 @@ def test_packer(axi_bytes):
         for chunk in sequence:
             ctx.set(component.chunk, chunk)
             await ctx.tick()
+            ports = component.beat_data, component.beat_strobe, component.beat_last
             if ctx.get(component.beat_valid):
-                beats.append((ctx.get(component.beat_data), ctx.get(component.beat_strobe), ctx.get(component.beat_last)))
+                beats.append(tuple(map(ctx.get, ports)))
 
     simulate(component, bench)
     for address, values, _ in runs:

@@ -149,7 +149,7 @@ def test_estimate_of_a_job(job, tmp_path, capsys):
     layer, = json.loads(report.read_text())["layers"]
     drawn = random_job(JOB_SEED)
     placed, = build_program([drawn], EngineConfig(rows=4, columns=4)).layers
-    expected = predict(placed.plan, placed.ranking, winners=len(drawn.winner_indices),
+    expected = predict(placed.plan, placed.ranking, winners=drawn.channel_mask,
                        masked=drawn.channel_mask is not None)
     assert (layer["cycles"], layer["bytes_read"], layer["bytes_written"]) == (
         expected.cycles, expected.bytes_read, expected.bytes_written)

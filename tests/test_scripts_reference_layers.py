@@ -74,7 +74,8 @@ def test_the_command_in_rtl(tmp_path, capsys):
         assert one["bit_exact"] is True and one["winners"] == winners
         assert one["array_active_cycles"] + sum(one["stall_cycles"].values()) == one["cycles"]
         assert one["ideal_cycles"] == winners * 9 * 32 * 256 / 16 <= one["cycles"]
-        assert one["bytes_read"] == one["predicted_bytes_read"] and one["bytes_written"] == one["predicted_bytes_written"]
+        assert one["bytes_read"] == one["predicted_bytes_read"]
+        assert one["bytes_written"] == one["predicted_bytes_written"]
     text = capsys.readouterr().out
     assert "4x4 array, 64-bit AXI, fast memory" in text and "exploitation" in text and "cycles a second" in text
 
