@@ -48,7 +48,7 @@ MEAN = 7
 """hw/score.py: the requantization of a mean."""
 LAYER_END = 23 + WRITE_LATENCY
 """hw/write_back.py, hw/writer.py, hw/control.py: from the last read to the end of a program."""
-RANKING = {Select.ALL: 0, Select.TOPK: 17, Select.ENERGY: 29, Select.THRESHOLD: 8}
+RANKING = {Select.ALL: 0, Select.TOPK: 17, Select.ENERGY: 29, Select.THRESHOLD: 6}
 """hw/ranking.py: cycles added by the selection, the words of winners apart."""
 NEXT_LAYER = 9
 """hw/control.py: from a layer's end to the start of the next."""
@@ -113,7 +113,8 @@ def strip_costs(layer: Layer, band: Band, winners: float, runs: float):
             beats, pieces = mean_pieces(1, cols, start % axi, gcd(step, width) if rows > 1 else step, axi)
         # Each piece of a beat that lies in one row takes a cycle for every phase.
         cycles = segments * (beats if band.copy else pieces * shape.stride[1])
-        return segments * max(1, ceil_div(size, BURST_BEATS * axi)) + 1, cycles + 1
+        # The strip's mark follows, a cycle later than behind a single segment.
+        return segments * max(1, ceil_div(size, BURST_BEATS * axi)) + 1, cycles + 2
 
     strip, last = band.strip_rows, band.strips - 1
     return (cost(min(strip, band.rows.ins), 0, step), cost(strip, strip * width, gcd(step, strip * width)),

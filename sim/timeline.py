@@ -150,8 +150,9 @@ def follow_list(layer: Layer, time: Timeline, channels: int, runs: float, first_
     # The read channel is in order: activations come behind the mask's last beat.
     last_beat = (channels - 1) % (8 * layer.axi) + 1
     time.data = max(time.data, done - 2 - scan * last_beat / channels)
-    time.load(time.issue + WALK - 1, *first_strip)
-    # The last run is found when the list is complete.
+    # The first run is found early in the scan, the last one at its end.
+    found = done - scan * (1 - 1 / max(1, runs))
+    time.load(max(time.issue + WALK - 1, found + RUN_TO_BURST), *first_strip)
     bursts, cycles = (cost / max(1, runs) for cost in first_strip)
     time.issue = max(time.issue, done + RUN_TO_BURST + bursts)
     time.data = max(time.data, done + RUN_TO_BURST + ISSUE_TO_BEAT + cycles)
