@@ -215,6 +215,7 @@ class Plan:
         return [Band(self.shape, self.config, rows, cols)
                 for rows in spans(self.shape, 0, self.band_rows) for cols in spans(self.shape, 1, self.band_cols)]
 
+    @cached_property
     def band_classes(self):
         """Bands of different geometry in order: ([(band, how many such side by side)], how many such rows)."""
         def classes(axis, size):

@@ -60,7 +60,8 @@ def layers_per_second(shapes: list[LayerShape], config: EngineConfig, rounds: in
 @click.option("--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Write the figures here.")
 def main(rounds: int, json_file: Path | None):
     figures = {}
-    networks = {"ResNet-18, 224x224": RESNET18, "ResNet-20, 32x32": RESNET20, "LeNet-4, 28x28": LENET4}
+    networks = {"ResNet-18, 224x224": RESNET18, "ResNet-20, 32x32": RESNET20, "LeNet-4, 28x28": LENET4,
+                "all of them": RESNET18 + RESNET20 + LENET4}
     for name, shapes in networks.items():
         planned, predicted = layers_per_second(shapes, EngineConfig(), rounds)
         figures[name] = {"layers": len(shapes), "plans_per_second": round(planned),

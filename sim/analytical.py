@@ -59,7 +59,7 @@ def _bytes(layer: Layer) -> tuple[dict[str, int], dict[str, int]]:
     plan, shape = layer.plan, layer.shape
     winners = layer.winners
     chunks, groups = len(plan.chunks), plan.groups
-    classes = flat(plan.band_classes())
+    classes = flat(plan.band_classes)
     input_pixels = sum(band.rows.ins * band.cols.ins * count for band, count in classes)
     bands, tiles = plan.band_count, sum(band.tiles * count for band, count in classes)
     repeats = groups if plan.groups_outside or chunks > 1 else 1

@@ -161,6 +161,7 @@ class GroupCosts:
         self.strips = ceil_div(band.out_rows, band.out_strip_rows)
         last_rows = band.out_rows - (self.strips - 1) * band.out_strip_rows
         need, step = band.out_strip_need, band.out_strip_step
+        self.strip_step = step
         self.first_strip_tile, self.late_strip_tile = (
             ceil_div(min(need + strip * step, band.positions), config.rows) - 1 for strip in (0, self.strips - 2))
         strip_runs, last_runs = (1, 1) if band.out_contiguous else (band.out_strip_rows, last_rows)

@@ -238,7 +238,7 @@ def follow_group(time: Timeline, costs: GroupCosts, ready: float, more_rows, loa
 
 def follow_results(time: Timeline, costs: GroupCosts, tap: float, constants: float, arrivals, score_final: bool):
     """A group's drain and write-back, from the last taps of its first tile (``tap``) and its last (``time.tap``)."""
-    band, rows, rest, period = costs.band, costs.rows, costs.rest, costs.period
+    rows, rest, period, strip = costs.rows, costs.rest, costs.period, costs.strip
     earliest = max(time.reading + time.read_cycles + 1, constants)
     first_reading = max(tap + rows + 6, earliest)
     reading = max(time.tap + rows + 6, earliest)
@@ -247,34 +247,31 @@ def follow_results(time: Timeline, costs: GroupCosts, tap: float, constants: flo
         freed, since = time.positions_freed(time.drained + excess)
         reading = max(reading, freed + 1 + max(0, ceil_div(int(since), rows) - 1) * period)
 
-    def drained(tile: int) -> float:
-        """When the write-back sees that a tile has been drained."""
+    def visible(tile: int) -> float:
+        """The write-back may start on a strip that ends in ``tile``."""
         if tile == rest:
-            return reading + costs.last_drain + RESULT
+            return reading + costs.last_drain + RESULT + 1
         if arrivals:
-            begun = max(first_reading + tile * period, arrivals.read_out(tile, costs))
-        else:
-            begun = first_reading + tile * (reading - first_reading) / rest
-        return begun + costs.drain + RESULT
+            return max(first_reading + tile * period, arrivals.read_out(tile, costs)) + costs.drain + RESULT + 1
+        return first_reading + tile * (reading - first_reading) / rest + costs.drain + RESULT + 1
 
-    begin = max(time.next_run, drained(costs.first_strip_tile) + 1)
+    begin = max(time.next_run, visible(costs.first_strip_tile))
     if excess > 0:
         # The last tile waits until the strips before it have been written.
-        waited = ceil_div(excess, band.out_strip_step)
-        freed = begin + waited * costs.strip - STRIP_GAP + 2
+        waited = ceil_div(excess, costs.strip_step)
+        freed = begin + waited * strip - STRIP_GAP + 2
         if not costs.tight:
-            freed += max(0, ceil_div(excess - (waited - 1) * band.out_strip_step, rows) - 1) * period
+            freed += max(0, ceil_div(excess - (waited - 1) * costs.strip_step, rows) - 1) * period
         reading = max(reading, freed)
-    time.tap = max(time.tap, reading - rows - 6 - period)
+        time.tap = max(time.tap, reading - rows - 6 - period)
     time.reading, time.read_cycles = reading, costs.last_drain
     time.group_ends = [time.group_ends[1], reading + costs.last_drain]
 
-    end = begin + (costs.strips - 1) * costs.strip
+    start_of_last = begin
     if costs.strips > 1:
-        end = max(end, drained(costs.late_strip_tile) + 1 + costs.strip)
-    end = max(end, drained(rest) + 1)
-    end += costs.last_strip
-    written = (time.drained, band.out_strip_step, costs.strips, end, max(costs.strip, (end - begin) / costs.strips))
+        start_of_last = max(begin + (costs.strips - 1) * strip, visible(costs.late_strip_tile) + strip, visible(rest))
+    end = start_of_last + costs.last_strip
+    written = (time.drained, costs.strip_step, costs.strips, end, max(strip, (end - begin) / costs.strips))
     time.written.append(written)
     del time.written[:-4]
     time.drained += costs.span
@@ -324,7 +321,7 @@ def follow_layer(layer: Layer, time: Timeline):
         groups = [(layer.columns, plan.groups)]
     elif plan.groups > 1:
         groups.insert(0, (layer.columns, plan.groups - 1))
-    classes = plan.band_classes()
+    classes = plan.band_classes
     chunks = plan.chunks
     first = [True]
 

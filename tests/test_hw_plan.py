@@ -171,7 +171,7 @@ def test_band_classes_are_the_bands(shape, config):
     for band in plan.bands():
         found[geometry(band)] = found.get(geometry(band), 0) + 1
     counted = {}
-    for row_of_bands, rows in plan.band_classes():
+    for row_of_bands, rows in plan.band_classes:
         for band, count in row_of_bands:
             counted[geometry(band)] = counted.get(geometry(band), 0) + count * rows
     assert counted == found
