@@ -144,8 +144,6 @@ FIELDS = (
     Field("out_row_step", 24, "positions from one written row to the next"),
     Field("out_pitch", 16, "positions from one result row to the next"),
     Field("out_strip_pitch", 32, "bytes from one strip to the next in memory"),
-    Field("out_strip_bytes", 24, "bytes of one channel's strip (where rows are contiguous)"),
-    Field("out_last_strip_bytes", 24, "the same of the last strip"),
     Field("positions", 24, "positions of one group up to the last pixel"),
     Field("span", 24, "positions of one group in whole tiles: tiles * rows"),
     Field("pool_h", 8, "rows of the pooling window"),

@@ -175,8 +175,8 @@ class Loader(wiring.Component):
             "invalid": Out(1), "finished": Out(1),
         })
 
-    def is_malformed(self, m: Module, descriptor):
-        """Combinational: sizes of zero, or larger than this engine."""
+    def is_malformed(self, m: Module, descriptor, address):
+        """Sizes of zero or larger than this engine, or a program off the 16-byte grid; one cycle later."""
         config = self.config
         positive = ("in_channels", "in_rows", "in_cols", "in_row_pitch", "strip_rows", "last_strip_rows", "strips",
                     "pitch", "stride_x", "stride_y", "out_groups", "group_columns", "last_columns", "kernel_h",
@@ -191,6 +191,7 @@ class Loader(wiring.Component):
         checks += [descriptor[name] == 0 for name in positive]
         checks += [descriptor[name] > high for name, high in bounded.items() if high < 2 ** len(descriptor[name]) - 1]
         checks += [descriptor[name][:bits] != 0 for name, bits in aligned.items()]
+        checks += [address[:4] != 0]
         checks += [descriptor.first_channel + descriptor.group_columns * (descriptor.out_groups - 1)
                    + descriptor.last_columns > descriptor.out_channels]
         flags = Signal(len(checks))
@@ -206,9 +207,9 @@ class Loader(wiring.Component):
         received = Signal(range(words + 1))
         with m.If(self.word_valid):
             m.d.sync += [raw.eq(Cat(raw[config.axi_data_bits:], self.word)), received.eq(received + 1)]
-        malformed = self.is_malformed(m, descriptor)
-
         address, left = Signal(32), Signal(32)
+        malformed = self.is_malformed(m, descriptor, address)
+
         offered, offering = Signal(), Signal()
         m.d.comb += [
             self.o_descriptor.payload.eq(raw),

@@ -6,7 +6,7 @@ import numpy as np
 
 from .config import ceil_div
 from .descriptor import OP_CONVOLUTION, PARAMETER_BYTES, MaskSource, Score, Select, pack
-from .plan import Band, Plan
+from .plan import MAX_EXTENT, Band, Plan
 
 ALIGNMENT = 64
 
@@ -123,12 +123,11 @@ def _band_fields(plan: Plan, band: Band) -> dict[str, int]:
     tap_x, phase_x = divmod(-cols.pad, stride_x)
     plane = band.plane_bytes
     last_strip_rows = rows.ins - (band.strips - 1) * band.strip_rows
-    last_out_rows = (band.out_rows - 1) % band.out_strip_rows + 1
     out_row_pitch = band.out_cols if band.flat else shape.out_extent[1]
     return {
         "act_copy": band.copy, "act_contiguous": band.contiguous, "act_merge": band.merge,
         "in_plane": shape.height * shape.width, "in_row_pitch": shape.width,
-        "in_rows": rows.ins, "in_cols": cols.ins, "strip_rows": min(band.strip_rows, MAX_STRIP_ROWS),
+        "in_rows": rows.ins, "in_cols": cols.ins, "strip_rows": min(band.strip_rows, MAX_EXTENT),
         "last_strip_rows": last_strip_rows, "strips": band.strips,
         "strip_bytes": band.strip_rows // stride_y * band.pitch, "strip_pitch": band.strip_rows * shape.width,
         "strip_load": (band.strip_rows if band.strips > 1 else rows.ins) * cols.ins,
@@ -150,15 +149,10 @@ def _band_fields(plan: Plan, band: Band) -> dict[str, int]:
         "out_strip_rows": band.out_strip_rows, "out_strip_step": band.out_strip_step,
         "out_strip_need": band.out_strip_need, "out_row_step": band.out_row_step, "out_pitch": band.pitch,
         "out_strip_pitch": band.out_strip_rows * out_row_pitch,
-        "out_strip_bytes": band.out_strip_rows * band.out_cols,
-        "out_last_strip_bytes": (last_out_rows - 1) * band.out_cols + band.out_cols_last,
         "positions": band.positions, "span": band.tiles * config.rows,
         "pool_h": shape.pool[0], "pool_w": shape.pool[1], "pool_stride_x": shape.pool[3],
         "chunk": band.chunk, "chunk_step": min(255, band.chunk * shape.pool[3]),
     }
-
-
-MAX_STRIP_ROWS = 65535
 
 
 def _group_fields(plan: Plan, addresses: Addresses, band: Band, group: int, groups: int,

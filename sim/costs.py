@@ -153,7 +153,7 @@ class GroupCosts:
             period = max(period, self.weight_beats, WALK + self.weight_bursts)
         self.period = period
         self.rest = band.tiles - 1
-        self.span = band.tiles * config.rows
+        self.span, self.span_cycles = band.tiles * config.rows, band.tiles * period
 
         # Write-back of a strip: a cycle for each run, one for each read.
         taps = shape.pool[0] * shape.pool[1]

@@ -29,6 +29,10 @@ from .costs import (
     strip_costs,
 )
 
+CLOSE = 1e-6
+"""Cycles; times are sums of fractions."""
+LONG = 256
+"""Cycles of a group that outlast every wait between groups (their constants: about 100)."""
 MAX_WALKED = 6
 """Descriptors or groups followed before the period that they have settled into is multiplied."""
 
@@ -107,11 +111,12 @@ class Timeline:
                         for before, step, strips, end, period in self.written]
 
 
-def repeat(time: Timeline, count: int, step):
+def repeat(time: Timeline, count: int, step, even: float | None = None):
     """Do ``step`` ``count`` times: the first and the last really, those between by the period they have settled into.
 
     Groups wait for the constants of the group before the last, so a period is one step or two. Where computing and
-    writing go on evenly, and loading at least as fast, how far loading is ahead does not matter.
+    writing go on evenly, and loading at least as fast, how far loading is ahead does not matter. ``even``: the period
+    of computing that nothing holds up.
     """
     walked, same, previous = 0, 0, None
     before = time.moments()
@@ -123,9 +128,13 @@ def repeat(time: Timeline, count: int, step):
             continue
         now = time.moments()
         deltas = tuple(map(sub, now, before))
-        if previous:
-            same = same + 1 if deltas[2:5] == previous[2:5] else 0
-        if deltas == previous or (same >= 2 and deltas[1] <= deltas[2]):
+        tap = deltas[2]
+        steady = abs(deltas[3] - tap) < CLOSE and abs(deltas[4] - tap) < CLOSE and deltas[1] < tap + CLOSE
+        same = same + 1 if previous and steady and abs(tap - previous[2]) < CLOSE else 0
+        if steady and walked > 1 and (same >= 2 or (even is not None and abs(tap - even) < CLOSE)):
+            time.shift((*deltas[:2], tap, tap, tap, deltas[5], tap, tap, *deltas[8:]), left)
+            walked += left
+        elif previous and max(map(abs, map(sub, deltas, previous))) < CLOSE:
             time.shift(deltas, left)
             walked += left
         elif left > 1 and walked == MAX_WALKED:
@@ -305,7 +314,8 @@ class DescriptorCosts:
         pending = [lambda: RowArrivals(layer, time, band, *self.other_strips)] if band.strips > 1 else []
         for costs, count in self.groups:
             repeat(time, count, lambda costs=costs: follow_group(
-                time, costs, ready, pending.pop() if pending else None, load_weights, score_final))
+                time, costs, ready, pending.pop() if pending else None, load_weights, score_final),
+                   even=costs.span_cycles if costs.span_cycles >= LONG else None)
 
 
 def flat(classes) -> list[tuple[Band, int]]:

@@ -14,7 +14,6 @@ from sim.execute import as_simulation
 from .hw_helpers import SMALL
 
 
-
 def counted(counters: dict[str, int]) -> tuple[dict[str, int], dict[str, int]]:
     """The hardware's bytes by tensor, as the model groups them."""
     return ({"activations": counters["read_activations"], "weights": counters["read_weights"],
