@@ -35,5 +35,5 @@ lint: setup  ## Check the style
 	$(BIN)/ruff check .
 
 clean:  ## Remove .venv and what the tools left behind
-	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build demo *.egg-info .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
