@@ -185,21 +185,25 @@ class RowArrivals:
         """Strip 1 or later."""
         return self.end if strip == self.last else self.begin + self.each * strip
 
+    def first_tile(self, strip: int, costs: GroupCosts) -> int:
+        """The first tile that needs strip 1 or a later one."""
+        y = (strip * self.band.strip_rows - self.ahead) // self.stride + 1
+        return min(costs.rest, max(1, max(0, y) * self.band.pitch // costs.rows))
+
     def last_tap(self, costs: GroupCosts) -> float:
         """Last tap of the band's first group, where rows bound it."""
-        latest = 0.0
-        for strip in {1, max(1, self.last - 1), self.last}:
-            y = (strip * self.band.strip_rows - self.ahead) // self.stride + 1
-            tile = min(costs.rest, max(1, max(0, y) * self.band.pitch // costs.rows))
-            latest = max(latest, self.arrival(strip) + ROWS_TO_TAP + costs.taps - 1
-                         + (costs.rest - tile) * costs.period)
-        return latest
+        return max(self.arrival(strip) + ROWS_TO_TAP + costs.taps - 1
+                   + (costs.rest - self.first_tile(strip, costs)) * costs.period
+                   for strip in {1, max(1, self.last - 1), self.last})
 
     def read_out(self, tile: int, costs: GroupCosts) -> float:
-        """The drain begins a tile, where rows bound it."""
+        """The drain begins a tile, where its own rows or those of the second strip bound it."""
         y = min(self.band.rows.convs - 1, ((tile + 1) * costs.rows - 1) // self.band.pitch)
         strip = min(self.band.strips, ceil_div(y * self.stride + self.ahead, self.band.strip_rows)) - 1
-        return self.arrival(strip) + ROWS_TO_TAP + costs.taps + costs.rows + 5 if strip > 0 else 0.0
+        if strip < 1:
+            return 0.0
+        early = self.arrival(1) + (tile - self.first_tile(1, costs)) * costs.period
+        return max(self.arrival(strip), early) + ROWS_TO_TAP + costs.taps + costs.rows + 5
 
 
 def follow_group(time: Timeline, costs: GroupCosts, ready: float, more_rows, load_weights: bool, score_final: bool):
