@@ -171,5 +171,6 @@ class GroupCosts:
         self.tight = slack < band.out_strip_step
         if self.tight:
             # The ring cannot take a strip while another is written: all but the two tiles in the array follow later.
-            self.strip += max(0, ceil_div(band.out_strip_step - slack, config.rows) - 2) * period + self.drain + RESULT + 2
+            tiles = max(0, ceil_div(band.out_strip_step - slack, config.rows) - 2)
+            self.strip += tiles * period + self.drain + RESULT + 2
         self.group_gap = GROUP_GAP + ceil_div(columns, axi) - 1 + layer.mean
