@@ -154,3 +154,17 @@ def assert_same(result: LayerResult, expected: LayerResult, name: str = "") -> N
     """Two results are equal bit for bit."""
     for field in ("output", "scores", "winners"):
         assert np.array_equal(getattr(result, field), getattr(expected, field)), f"{name}: {field} differs"
+
+
+def issue_counter(component, memory) -> tuple[dict[str, int], Callable[..., Awaitable]]:
+    """Bytes and beats that an AXI master says it has issued, and the bench that counts them while ``memory`` runs."""
+    counted = {"bytes": 0, "beats": 0}
+
+    async def counter(ctx):
+        while memory.running:
+            _, _, issued, size, beats = await ctx.tick().sample(
+                component.issued, component.issued_bytes, component.issued_beats)
+            counted["bytes"] += issued * size
+            counted["beats"] += issued * beats
+
+    return counted, counter

@@ -8,7 +8,7 @@ import pytest
 
 from hw.reader import BURST_BEATS, Kind, Reader
 
-from .hw_helpers import StallRule, bytes_of, receive, send, simulate
+from .hw_helpers import StallRule, bytes_of, issue_counter, receive, send, simulate
 
 MEMORY = 1 << 16
 WEIGHT_BUFFER = 1 << 10
@@ -116,7 +116,7 @@ def test_beats_come_back_in_order_with_their_labels(axi_bytes, memory_share, tak
     memory = Memory(component, random, memory_share)
     segments = random_segments(random, 40)
     expected = [beat for request in segments for beat in beats_of(request, axi_bytes)]
-    counted = {"bytes": 0, "beats": 0}
+    counted, counter = issue_counter(component, memory)
 
     async def sender(ctx):
         open_window(ctx, component)
@@ -128,13 +128,6 @@ def test_beats_come_back_in_order_with_their_labels(axi_bytes, memory_share, tak
         await ctx.tick().repeat(3)
         assert ctx.get(component.idle) and not ctx.get(component.outside) and not ctx.get(component.failed)
         memory.running = False
-
-    async def counter(ctx):
-        while memory.running:
-            _, _, issued, size, beats = await ctx.tick().sample(
-                component.issued, component.issued_bytes, component.issued_beats)
-            counted["bytes"] += issued * size
-            counted["beats"] += issued * beats
 
     simulate(component, sender, receiver, memory.serve, counter)
     assert counted["bytes"] == sum(request["bytes"] for request in segments)

@@ -9,7 +9,7 @@ import pytest
 from hw.reader import BURST_BEATS
 from hw.writer import HEADROOM, Packer, WriteKind, Writer
 
-from .hw_helpers import StallRule, bytes_of, simulate
+from .hw_helpers import StallRule, bytes_of, issue_counter, simulate
 
 MEMORY = 1 << 16
 
@@ -134,7 +134,7 @@ def open_window(ctx, component, base: int = 0, limit: int = MEMORY) -> None:
 def test_runs_arrive_whole(axi_bytes, memory_share, share):
     component, random = Writer(axi_bytes=axi_bytes), Random(f"{axi_bytes} {memory_share} {share}")
     memory, runs = Memory(component, random, memory_share), random_runs(random, 30, axi_bytes)
-    counted = {"bytes": 0, "beats": 0}
+    counted, counter = issue_counter(component, memory)
 
     async def bench(ctx):
         open_window(ctx, component)
@@ -144,13 +144,6 @@ def test_runs_arrive_whole(axi_bytes, memory_share, share):
         await ctx.tick().repeat(20)
         assert ctx.get(component.idle) and not ctx.get(component.failed) and not ctx.get(component.outside)
         memory.running = False
-
-    async def counter(ctx):
-        while memory.running:
-            _, _, issued, size, beats = await ctx.tick().sample(
-                component.issued, component.issued_bytes, component.issued_beats)
-            counted["bytes"] += issued * size
-            counted["beats"] += issued * beats
 
     simulate(component, bench, memory.serve, counter)
     assert memory.written == {address + n: value for address, values, _ in runs for n, value in enumerate(values)}
