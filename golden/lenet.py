@@ -12,10 +12,10 @@ from torch.nn import functional
 from golden.digits import SIZE, Digits
 from golden.job import Ranking
 from golden.network import NetworkInput, QuantizedNetwork
+from golden.networks import MODEL_PATH as MODEL_PATH
 from golden.quantization import PIXEL_SCALE, PIXEL_ZERO_POINT, quantize_layer
 from golden.winners import WinnersTakeAll, set_dense
 
-MODEL_PATH = Path(__file__).parent / "models" / "lenet4_int8.npz"
 WINNER_RATES = {"conv1": 0.5, "conv2": 0.375, "fc1": 0.15}
 FC1_ENERGY = 0.8
 BATCH = 128

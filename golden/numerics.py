@@ -1,12 +1,34 @@
 """TFLite int8 arithmetic on int64 tensors: int32 wrap-around and requantization (docs/numerics.md)."""
 
-import math
-
 import torch
 from torch import Tensor
 
-INT32_MIN, INT32_MAX = -(2**31), 2**31 - 1
-SHIFT_MIN, SHIFT_MAX = -31, 30
+from golden.multipliers import (
+    ADD_LEFT_SHIFT,
+    INT32_MAX,
+    INT32_MIN,
+    SHIFT_MAX,
+    SHIFT_MIN,
+    add_multipliers,
+    mean_multiplier,
+    quantize_multiplier,
+)
+
+__all__ = [
+    "ADD_LEFT_SHIFT",
+    "INT32_MAX",
+    "INT32_MIN",
+    "SHIFT_MAX",
+    "SHIFT_MIN",
+    "add_multipliers",
+    "mean_multiplier",
+    "quantize_multiplier",
+    "requantize",
+    "require_integer",
+    "rounding_divide_by_pot",
+    "saturating_rounding_doubling_high_mul",
+    "wrap_int32",
+]
 
 
 def require_integer(**tensors: Tensor) -> None:
@@ -52,21 +74,3 @@ def requantize(acc: Tensor, multiplier: Tensor, shift: Tensor) -> Tensor:
     acc, shift = acc.to(torch.int64), shift.to(torch.int64)
     scaled = saturating_rounding_doubling_high_mul(wrap_int32(acc << shift.clamp(min=0)), multiplier)
     return rounding_divide_by_pot(scaled, (-shift).clamp(min=0))
-
-
-def quantize_multiplier(real: float) -> tuple[int, int]:
-    """TFLite's QuantizeMultiplier: the nearest ``multiplier * 2**(shift - 31)`` as (multiplier, shift).
-
-    ``real`` is finite and not negative. Below 2**-32 or so the result is (0, 0), above 2**30 it saturates.
-    """
-    if not (math.isfinite(real) and real >= 0):
-        raise ValueError(f"real: expected a finite number >= 0, got {real}")
-    fraction, shift = math.frexp(real)
-    multiplier = math.floor(fraction * 2**31 + 0.5)
-    if multiplier == 2**31:
-        multiplier, shift = 2**30, shift + 1
-    if shift < SHIFT_MIN:
-        return 0, 0
-    if shift > SHIFT_MAX:
-        return INT32_MAX, SHIFT_MAX
-    return multiplier, shift

@@ -1,100 +1,76 @@
 """The integer reference: a layer job's exact output, scores and winners."""
 
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Self
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-from golden.job import LayerJob, NpzReader, check_array, check_values, write_npz
-from golden.numerics import requantize, require_integer, wrap_int32
+from golden.job import AddJob, Job, LayerJob, PoolJob
+from golden.numerics import requantize, wrap_int32
+from golden.operators import add, average_pool, convolve, max_pool, mean
 from golden.ranking import DEFAULT, channel_scores, select_winners
+from golden.result import LayerResult
+
+__all__ = ["LayerResult", "compute", "convolve", "run"]
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class LayerResult:
-    """What a layer leaves in memory: ``output`` int8 [O,OH,OW], ``scores`` uint8 [O], ``winners`` uint8 [O] of 0 and 1.
-
-    Losers' planes in ``output`` are as computed. Raises JobError for other dtypes and shapes.
-    """
-
-    output: np.ndarray
-    scores: np.ndarray
-    winners: np.ndarray
-
-    def __post_init__(self):
-        output = check_array("output", self.output, np.int8, ("O", "OH", "OW"))
-        object.__setattr__(self, "output", output)
-        for name in ("scores", "winners"):
-            object.__setattr__(self, name, check_array(name, getattr(self, name), np.uint8, output.shape[:1]))
-        check_values("winners", self.winners, 0, 1)
-
-    def save(self, path: str | Path) -> None:
-        """Write OUT.npz; the file appears whole or not at all."""
-        write_npz(path, {"output": self.output, "scores": self.scores, "winners": self.winners})
-
-    @classmethod
-    def load(cls, path: str | Path) -> Self:
-        """Read OUT.npz. Raises JobError."""
-        with NpzReader(path) as npz:
-            return cls(**{name: npz.array(name) for name in ("output", "scores", "winners")})
-
-
-def convolve(input: Tensor, weight: Tensor, *, zero_point: int, stride: tuple[int, int],
-             padding: tuple[int, int, int, int], groups: int = 1, channel_mask: Tensor | None = None) -> Tensor:
-    """Convolve ``input - zero_point`` [...,C,H,W] with ``weight`` [O,C/groups,KH,KW], exactly.
-
-    ``padding`` is (top, bottom, left, right). Padded pixels, and channels whose ``channel_mask`` [...,C] is 0,
-    contribute exact zeros. Returns int64 sums [...,O,H_out,W_out], not wrapped.
-    """
-    require_integer(input=input, weight=weight)
-    activations = input.to(torch.int64) - zero_point
-    if channel_mask is not None:
-        require_integer(channel_mask=channel_mask)
-        activations = activations * channel_mask[..., None, None]
-    top, bottom, left, right = padding
-    activations = functional.pad(activations, (left, right, top, bottom))
-    outputs, depth, kh, kw = weight.shape
-    weight = weight.to(torch.int64).view(groups, outputs // groups, depth, kh, kw)
-    batch, (height, width) = activations.shape[:-3], activations.shape[-2:]
-    rows, columns = (height - kh) // stride[0] + 1, (width - kw) // stride[1] + 1
-
-    sums = torch.zeros(*batch, groups, outputs // groups, rows * columns, dtype=torch.int64)
-    for y in range(kh):
-        for x in range(kw):
-            tap = activations[..., y : y + (rows - 1) * stride[0] + 1 : stride[0],
-                              x : x + (columns - 1) * stride[1] + 1 : stride[1]]
-            sums += weight[..., y, x] @ tap.reshape(*batch, groups, depth, rows * columns)
-    return sums.view(*batch, outputs, rows, columns)
-
-
-def max_pool(output: Tensor, pool: tuple[int, int, int, int]) -> Tensor:
-    """Max-pool the last two dimensions with (KH, KW, SH, SW), without padding; windows that do not fit are dropped."""
-    kh, kw, sh, sw = pool
-    return output.unfold(-2, kh, sh).unfold(-2, kw, sw).amax((-2, -1))
-
-
-def per_channel(values: np.ndarray) -> Tensor:
-    """A numpy vector [O] as an int64 tensor [O,1,1], to broadcast over a map."""
-    return torch.from_numpy(values.astype(np.int64))[:, None, None]
-
-
-def run(job: LayerJob) -> LayerResult:
-    """Compute a layer job as the hardware must: convolve, requantize, clamp, pool, score, select."""
-    mask = None if job.channel_mask is None else torch.from_numpy(job.channel_mask.astype(np.int64))
-    sums = convolve(torch.from_numpy(job.input.astype(np.int64)), torch.from_numpy(job.weight.astype(np.int64)),
-                    zero_point=job.input_zero_point, stride=job.stride, padding=job.padding, groups=job.groups,
-                    channel_mask=mask)
-    acc = wrap_int32(sums + per_channel(job.bias))
-    output = requantize(acc, per_channel(job.multiplier), per_channel(job.shift)) + job.output_zero_point
-    output = output.clamp(job.activation_min, job.activation_max)
-    if job.pool is not None:
-        output = max_pool(output, job.pool)
+def run(job: Job) -> LayerResult:
+    """Compute a layer job as the hardware must: the operation, its clamp and pool, then scores and winners."""
+    if isinstance(job, AddJob):
+        maps, masks = (job.input_1, job.input_2), (job.channel_mask_1, job.channel_mask_2)
+    else:
+        maps, masks = (job.input,), (job.channel_mask,)
+    output = compute(job, [torch.from_numpy(map) for map in maps],
+                     [None if mask is None else torch.from_numpy(mask) for mask in masks])
     ranking = job.ranking or DEFAULT
     scores = channel_scores(output, job.output_zero_point, ranking)
     winners = select_winners(scores, ranking)
     return LayerResult(output=output.to(torch.int8).numpy(), scores=scores.to(torch.uint8).numpy(),
                        winners=winners.numpy())
+
+
+def compute(job: Job, maps: Sequence[Tensor], masks: Sequence[Tensor | None]) -> Tensor:
+    """The output of ``job``'s layer for other inputs, int8 [...,C,H,W] each with a mask [...,C] or None.
+
+    Returns integers [...,O,OH,OW] in the int8 range. The job's own inputs, masks and ranking are not looked at.
+    """
+    if isinstance(job, LayerJob):
+        return _convolution(job, maps[0], masks[0])
+    if isinstance(job, PoolJob):
+        return _pooling(job, _winners_alone(maps[0], masks[0], job.input_zero_point))
+    zero_points = job.input_1_zero_point, job.input_2_zero_point
+    first, second = map(_winners_alone, maps, masks, zero_points)
+    output = add(first, second, zero_points=zero_points,
+                 multipliers=(job.input_1_multiplier, job.input_2_multiplier, job.output_multiplier),
+                 shifts=(job.input_1_shift, job.input_2_shift, job.output_shift))
+    return (output + job.output_zero_point).clamp(job.activation_min, job.activation_max)
+
+
+def _convolution(job: LayerJob, map: Tensor, mask: Tensor | None) -> Tensor:
+    def per_channel(values: np.ndarray) -> Tensor:
+        return torch.from_numpy(values.astype(np.int64))[:, None, None]
+
+    sums = convolve(map, torch.from_numpy(job.weight), zero_point=job.input_zero_point, stride=job.stride,
+                    padding=job.padding, groups=job.groups, channel_mask=mask)
+    acc = wrap_int32(sums + per_channel(job.bias))
+    output = requantize(acc, per_channel(job.multiplier), per_channel(job.shift)) + job.output_zero_point
+    output = output.clamp(job.activation_min, job.activation_max).to(torch.int8)
+    if job.pool is None:
+        return output
+    return max_pool(output, kernel=job.pool[:2], stride=job.pool[2:], padding=job.pool_padding)
+
+
+def _pooling(job: PoolJob, map: Tensor) -> Tensor:
+    if job.kind == "mean":
+        output = mean(map, zero_point=job.input_zero_point, multiplier=job.multiplier, shift=job.shift)
+        output += job.output_zero_point
+    else:
+        pool = max_pool if job.kind == "max" else average_pool
+        output = pool(map, kernel=job.kernel, stride=job.stride, padding=job.padding)
+    return output.clamp(job.activation_min, job.activation_max)
+
+
+def _winners_alone(map: Tensor, mask: Tensor | None, zero_point: int) -> Tensor:
+    """The map [...,C,H,W] with its losers, whose mask [...,C] is 0, at the zero point."""
+    return map if mask is None else torch.where(mask[..., None, None] == 1, map, zero_point)

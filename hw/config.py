@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass, fields
 
+VECTOR_TAPS = 3
+"""Neighbouring taps of a row that the vector unit takes at a time."""
+
 
 class ConfigError(ValueError):
     """An engine that cannot be built; the message is one line naming the field and what was expected."""
@@ -33,6 +36,12 @@ class EngineConfig:
         Width of the AXI4 master: 64 or 128.
     requantize_lanes:
         Results requantized a cycle, 1..``rows``; a tile drains in ``columns * ceil(rows / lanes)`` cycles.
+    vector_lanes:
+        Results that the vector unit (depthwise, pooling, addition) computes at a time, each with three multipliers, at
+        most :attr:`act_banks` - 2 (more are cut to that).
+    psum_tiles:
+        Tiles whose int32 sums are kept between passes over the input channels, where the weights or the activations
+        of all of them do not fit; a power of two.
     max_channels:
         Most input or output channels of a layer.
     rank_lanes:
@@ -50,6 +59,8 @@ class EngineConfig:
     output_ring_bytes: int = 1024
     axi_data_bits: int = 128
     requantize_lanes: int = 8
+    vector_lanes: int = 14
+    psum_tiles: int = 32
     max_channels: int = 4096
     rank_lanes: int = 64
     outstanding_reads: int = 32
@@ -63,10 +74,16 @@ class EngineConfig:
                 raise ConfigError(f"{field.name}: expected an integer, got {getattr(self, field.name)!r}")
         if self.requantize_lanes > self.rows:
             object.__setattr__(self, "requantize_lanes", max(self.rows, 1))
+        if self.vector_lanes > self.act_banks - VECTOR_TAPS + 1:
+            object.__setattr__(self, "vector_lanes", self.act_banks - VECTOR_TAPS + 1)
         self._require("rows", 1 <= self.rows <= 64, "1..64")
         self._require("columns", 1 <= self.columns <= 64, "1..64")
         self._require("axi_data_bits", self.axi_data_bits in (64, 128), "64 or 128")
         self._require("requantize_lanes", self.requantize_lanes >= 1, "at least 1")
+        self._require("vector_lanes", self.vector_lanes >= 1, "at least 1")
+        psum_tiles = self.psum_tiles
+        self._require("psum_tiles", 1 <= psum_tiles <= 1024 and psum_tiles == ceil_power_of_two(psum_tiles),
+                      "a power of two, 1..1024")
         self._require("max_channels", 1 <= self.max_channels <= 65535, "1..65535")
         for name, banks in (("act_buffer_bytes", self.act_banks), ("weight_buffer_bytes", self.weight_banks)):
             size = getattr(self, name)
@@ -77,7 +94,7 @@ class EngineConfig:
                       f"a power of two from {4 * self.output_banks} to 65536")
         self._require("rank_lanes", self.rank_lanes in (8, 16, 32, 64), "8, 16, 32 or 64")
         self._require("outstanding_reads", 2 <= self.outstanding_reads <= 256, "2..256")
-        self._require("profile_layers", self.profile_layers in (1, 2, 4, 8, 16, 32, 64), "a power of two, 1..64")
+        self._require("profile_layers", self.profile_layers in [1 << n for n in range(9)], "a power of two, 1..256")
 
     def _require(self, name: str, holds: bool, expected: str):
         if not holds:
@@ -102,6 +119,26 @@ class EngineConfig:
     def output_banks(self) -> int:
         """Byte-wide banks of the output buffer, and pixels that pooling and write-back handle a cycle."""
         return ceil_power_of_two(max(self.requantize_lanes, self.axi_bytes))
+
+    @property
+    def act_read_bytes(self) -> int:
+        """Neighbouring bytes of the activation buffer read a cycle."""
+        return max(self.rows, self.vector_lanes + VECTOR_TAPS - 1)
+
+    @property
+    def weight_read_bytes(self) -> int:
+        """Neighbouring bytes of the weight buffer read a cycle."""
+        return max(self.columns, VECTOR_TAPS)
+
+    @property
+    def vector_chunks(self) -> int:
+        """Cycles to drain a tile of the vector unit."""
+        return ceil_div(self.vector_lanes, self.requantize_lanes)
+
+    @property
+    def position_lanes(self) -> int:
+        """Most positions of a tile."""
+        return max(self.rows, self.vector_lanes)
 
     @property
     def drain_chunks(self) -> int:

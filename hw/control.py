@@ -10,6 +10,8 @@ from .registers import COUNTERS, IDENTITY_VALUE, PROFILE_WORDS, Error, Register
 
 WATCHDOG_CYCLES = 1 << 13
 """Cycles without any progress and with nothing outstanding after which a program is given up."""
+AHEAD = ("read_weights", "read_parameters", "read_beats")
+"""Counters of what may be read for a layer before it begins."""
 PROFILE_HOLD = 8
 """Counters recorded before the next layer may start: those that its loading changes."""
 
@@ -167,6 +169,7 @@ class Counters(wiring.Component):
     """The performance counters and their record for every finished layer.
 
     Members: ``clear`` (strobe), ``increments`` (one amount for each of :data:`hw.registers.COUNTERS`, 16 bits each),
+    ``ahead`` (level: what is read of :data:`AHEAD` is counted when this falls, for the layer that it belongs to),
     ``layer_done`` (strobe: record), ``recording`` (level: counters that the next layer's loading changes are still to
     be recorded), ``index``, ``profile``, ``value`` (read: a word one cycle later).
     """
@@ -175,7 +178,8 @@ class Counters(wiring.Component):
         self.layers = layers
         self.index_bits = exact_log2(layers * PROFILE_WORDS)
         super().__init__({
-            "clear": In(1), "increments": In(16 * len(COUNTERS)), "layer_done": In(1), "recording": Out(1),
+            "clear": In(1), "increments": In(16 * len(COUNTERS)), "ahead": In(1), "layer_done": In(1),
+            "recording": Out(1),
             "index": In(self.index_bits), "profile": In(1), "value": Out(32),
         })
 
@@ -183,7 +187,12 @@ class Counters(wiring.Component):
         m = Module()
         values = [Signal(32, name=f"count_{name}") for name in COUNTERS]
         for n, value in enumerate(values):
-            m.d.sync += value.eq(Mux(self.clear, 0, value + self.increments.word_select(n, 16)))
+            increment, waiting = self.increments.word_select(n, 16), 0
+            if COUNTERS[n] in AHEAD:
+                waiting = Signal(32, name=f"ahead_{COUNTERS[n]}")
+                m.d.sync += waiting.eq(Mux(self.ahead & ~self.clear, waiting + increment, 0))
+            m.d.sync += value.eq(Mux(self.clear, 0, Mux(
+                self.ahead & (COUNTERS[n] in AHEAD), value, value + increment + waiting)))
         m.submodules.records = records = Memory(shape=32, depth=max(2, self.layers * PROFILE_WORDS), init=[])
         write, read = records.write_port(), records.read_port(domain="sync")
         layer, position = Signal(range(max(2, self.layers))), Signal(range(PROFILE_WORDS), init=len(COUNTERS))

@@ -6,18 +6,22 @@ from amaranth.lib.wiring import In, Out, connect
 
 from .array import SystolicArray
 from .buffer import BankedBuffer
+from .channel_flags import ChannelFlags
 from .config import EngineConfig
 from .control import Control, Counters, Registers
 from .drain import Drain
 from .feed import Feed
 from .loader import Loader, SegmentWalker
+from .output_router import OutputRouter
 from .ranking import RankingUnit
 from .reader import Kind, Reader
 from .registers import COUNTERS
 from .requantize import ParameterStore
 from .scheduler import Scheduler
 from .score import ScoreUnit
+from .strip_walker import label_layout
 from .unpacker import Unpacker
+from .vector_unit import VectorUnit
 from .winner_list import WinnerList
 from .write_back import WriteBack
 from .writer import WriteKind, Writer
@@ -28,8 +32,8 @@ class Core(wiring.Component):
 
     Members: ``start``, ``program_address``, ``program_length``, ``window_base``, ``window_limit``, ``abort``;
     ``finished``, ``invalid``, ``outside``, ``read_failed``, ``write_failed``, ``axi_idle``, ``progress`` as of
-    :class:`hw.control.Control`; ``increments``, ``layer_done``, ``recording`` as of :class:`hw.control.Counters`; AXI4
-    channels ``ar_*``, ``r_*``, ``aw_*``, ``w_*``, ``b_*``.
+    :class:`hw.control.Control`; ``increments``, ``ahead``, ``layer_done``, ``recording`` as of
+    :class:`hw.control.Counters`; AXI4 channels ``ar_*``, ``r_*``, ``aw_*``, ``w_*``, ``b_*``.
     """
 
     def __init__(self, *, config: EngineConfig):
@@ -41,7 +45,7 @@ class Core(wiring.Component):
             "finished": Out(1), "invalid": Out(1), "outside": Out(1), "read_failed": Out(1), "write_failed": Out(1),
             "axi_idle": Out(1), "progress": Out(1),
             "increments": Out(16 * len(COUNTERS)), "layer_done": Out(1), "recording": In(1),
-            "ar_valid": Out(1), "ar_ready": In(1), "ar_address": Out(32), "ar_length": Out(8),
+            "ahead": Out(1), "ar_valid": Out(1), "ar_ready": In(1), "ar_address": Out(32), "ar_length": Out(8),
             "r_valid": In(1), "r_ready": Out(1), "r_data": In(data_bits), "r_response": In(2),
             "aw_valid": Out(1), "aw_ready": In(1), "aw_address": Out(32), "aw_length": Out(8),
             "w_valid": Out(1), "w_ready": In(1), "w_data": Out(data_bits), "w_strobe": Out(data_bits // 8),
@@ -55,6 +59,7 @@ class Core(wiring.Component):
         # Loading.
         m.submodules.winner_list = winner_list = WinnerList(
             max_channels=config.max_channels, word_bits=config.axi_data_bits)
+        m.submodules.flags = flags = ChannelFlags(max_channels=config.max_channels)
         m.submodules.loader = loader = Loader(config=config)
         m.submodules.walker = walker = SegmentWalker()
         m.submodules.reader = reader = Reader(
@@ -63,23 +68,27 @@ class Core(wiring.Component):
         m.submodules.unpacker = unpacker = Unpacker(axi_bytes=axi_bytes)
         # On-chip operands and constants.
         m.submodules.act_buffer = act_buffer = BankedBuffer(
-            banks=config.act_banks, ring_bytes=config.act_buffer_bytes, write_bytes=axi_bytes, read_bytes=config.rows)
+            banks=config.act_banks, ring_bytes=config.act_buffer_bytes, write_bytes=axi_bytes,
+            read_bytes=config.act_read_bytes)
         m.submodules.weight_buffer = weight_buffer = BankedBuffer(
             banks=config.weight_banks, ring_bytes=config.weight_buffer_bytes, write_bytes=axi_bytes,
-            read_bytes=config.columns)
+            read_bytes=config.weight_read_bytes)
         m.submodules.parameters = parameters = ParameterStore(columns=config.columns, axi_bytes=axi_bytes)
         # Computing.
         m.submodules.scheduler = scheduler = Scheduler(config=config)
-        m.submodules.feed = feed = Feed(rows=config.rows, columns=config.columns)
+        m.submodules.feed = feed = Feed(config=config)
         m.submodules.array = array = SystolicArray(rows=config.rows, columns=config.columns)
+        m.submodules.vector_unit = vector_unit = VectorUnit(lanes=config.vector_lanes)
         m.submodules.drain = drain = Drain(config=config, array_latency=SystolicArray.LATENCY)
         # Results.
         m.submodules.output_buffer = output_buffer = BankedBuffer(
             banks=config.output_banks, ring_bytes=config.output_ring_bytes, rings=config.columns,
             write_bytes=config.requantize_lanes, read_bytes=axi_bytes)
         m.submodules.write_back = write_back = WriteBack(config=config)
-        m.submodules.score = score = ScoreUnit(chunk_bytes=axi_bytes, max_channels=config.max_channels)
+        m.submodules.score = score = ScoreUnit(
+            chunk_bytes=axi_bytes, max_channels=config.max_channels, label=label_layout(config.columns))
         m.submodules.ranking = ranking = RankingUnit(max_channels=config.max_channels, lanes=config.rank_lanes)
+        m.submodules.router = router = OutputRouter(config=config)
         m.submodules.writer = writer = Writer(axi_bytes=axi_bytes)
 
         # Loading: the walker's segments go before the loader's own, which are offered only while it is idle.
@@ -89,7 +98,8 @@ class Core(wiring.Component):
             loader.start.eq(self.start), loader.program_address.eq(self.program_address),
             loader.program_length.eq(self.program_length),
             winner_list.build.eq(loader.build), winner_list.build_all.eq(loader.build_all),
-            winner_list.channels.eq(loader.o_descriptor.p.in_channels), winner_list.rewind.eq(walker.rewind),
+            winner_list.channels.eq(loader.o_descriptor.p.in_channels),
+            winner_list.skip.eq(loader.o_descriptor.p.mask_skip), winner_list.rewind.eq(walker.rewind),
             loader.list_done.eq(winner_list.done), loader.list_winners.eq(winner_list.winners),
             walker.exhausted.eq(winner_list.exhausted), walker.descriptor.eq(loader.o_descriptor.p),
             reader.i_segment.valid.eq(walker.o_segment.valid | loader.o_segment.valid),
@@ -132,33 +142,56 @@ class Core(wiring.Component):
                             weight_end - config.weight_buffer_bytes, weight_end)),
         ]
         m.d.comb += [
-            act_buffer.write_enable.eq(unpacker.write_enable), act_buffer.write_offset.eq(unpacker.write_offset),
-            act_buffer.write_data.eq(unpacker.write_data), act_buffer.write_first.eq(unpacker.write_first),
-            act_buffer.write_count.eq(unpacker.write_count),
+            unpacker.stall.eq(router.claims), act_buffer.write_enable.eq(unpacker.write_enable | router.write_enable),
+            act_buffer.write_first.eq(Mux(router.write_enable, 0, unpacker.write_first)),
         ]
+        for name in ("write_offset", "write_data", "write_count"):
+            m.d.comb += getattr(act_buffer, name).eq(
+                Mux(router.write_enable, getattr(router, name), getattr(unpacker, name)))
 
         # Computing.
+        in_work = scheduler.o_descriptor.p
+        ends_tile = scheduler.issue & scheduler.last
         connect(m, loader.o_descriptor, scheduler.i_descriptor)
         connect(m, scheduler.o_descriptor, drain.i_descriptor)
+        connect(m, vector_unit.o_sums, drain.i_vector)
         connect(m, drain.o_descriptor, write_back.i_descriptor)
         m.d.comb += [
-            scheduler.winners.eq(loader.winners), scheduler.strip_loaded.eq(unpacker.strip_loaded),
-            scheduler.weights_loaded.eq(weights_arrived), scheduler.drain_free.eq(drain.free),
-            reader.weights_freed.eq(scheduler.weights_freed),
+            scheduler.winners.eq(loader.winners), scheduler.slot.eq(loader.slot),
+            scheduler.run_valid.eq(winner_list.run_added & loader.capture), scheduler.run.eq(winner_list.added),
+            scheduler.list_done.eq(winner_list.completed & loader.capture), loader.list_free.eq(scheduler.list_free),
+            flags.write.eq((winner_list.chunk_taken & ~loader.blocks) | (loader.build & loader.build_all)),
+            flags.chunk_slot.eq(loader.slot), flags.chunk.eq(winner_list.chunk_base >> 4),
+            winner_list.limit.eq(Mux(loader.blocks, flags.chunk_flags, ~0)),
+            flags.write_slot.eq(loader.slot), flags.write_operand.eq(loader.operand),
+            flags.write_chunk.eq(winner_list.chunk_base >> 4), flags.write_bits.eq(winner_list.chunk_bits),
+            flags.write_all.eq(loader.build & loader.build_all),
+            flags.slot.eq(scheduler.flag_slot), flags.channel.eq(scheduler.flag_channel),
+            scheduler.flags.eq(flags.flags), scheduler.strip_loaded.eq(unpacker.strip_loaded),
+            scheduler.weights_loaded.eq(weights_arrived), scheduler.array_free.eq(drain.array_free),
+            scheduler.vector_free.eq(vector_unit.free), reader.weights_freed.eq(scheduler.weights_freed),
             act_buffer.read_enable.eq(scheduler.issue), act_buffer.read_offset.eq(scheduler.act_offset),
             weight_buffer.read_enable.eq(scheduler.issue), weight_buffer.read_offset.eq(scheduler.weight_offset),
-            feed.issue.eq(scheduler.issue), feed.first.eq(scheduler.first), feed.last.eq(scheduler.last),
-            feed.lane_inside.eq(scheduler.lane_inside), feed.zero_point.eq(scheduler.o_descriptor.p.in_zero_point),
+            feed.issue.eq(scheduler.issue), feed.vector.eq(scheduler.vector), feed.first.eq(scheduler.first),
+            feed.last.eq(scheduler.last), feed.operand.eq(scheduler.operand),
+            feed.lane_inside.eq(scheduler.lane_inside), feed.unit_weight.eq(Mux(in_work.add, 1, in_work.unit_weight)),
+            feed.zero_point.eq(Mux(scheduler.operand, in_work.in_zero_point_2, in_work.in_zero_point)),
             feed.act_data.eq(act_buffer.read_data), feed.weight_data.eq(weight_buffer.read_data),
             array.acts.eq(feed.acts), array.weights.eq(feed.weights),
             array.first.eq(feed.array_first), array.last.eq(feed.array_last),
-            drain.tile_issued.eq(scheduler.issue & scheduler.last), drain.sums.eq(array.sums),
+            vector_unit.issue.eq(feed.vector_issue), vector_unit.first.eq(feed.vector_first),
+            vector_unit.last.eq(feed.vector_last), vector_unit.operand.eq(feed.vector_operand),
+            vector_unit.add.eq(in_work.add), vector_unit.acts.eq(feed.vector_acts),
+            vector_unit.weights.eq(feed.vector_weights), vector_unit.tile_issued.eq(ends_tile & scheduler.vector),
+            drain.tile_issued.eq(ends_tile & ~scheduler.vector), drain.first_pass.eq(scheduler.first_pass),
+            drain.last_pass.eq(scheduler.last_pass), drain.sums.eq(array.sums),
             parameters.column.eq(drain.column), parameters.switch.eq(drain.parameters_switch),
             drain.parameters.eq(parameters.parameters), drain.parameters_loaded.eq(parameters.loaded),
         ]
 
         # Results.
-        connect(m, write_back.o_run, writer.i_run)
+        connect(m, write_back.o_run, router.i_run)
+        connect(m, router.o_run, writer.i_run)
         connect(m, ranking.o_winners, write_back.i_winners)
         m.d.comb += [
             output_buffer.write_enable.eq(drain.write_enable), output_buffer.write_ring.eq(drain.write_ring),
@@ -172,12 +205,15 @@ class Core(wiring.Component):
             score.count.eq(write_back.score_count), score.start.eq(write_back.score_start),
             score.end.eq(write_back.score_end), score.resume.eq(write_back.score_resume),
             score.final.eq(write_back.score_final), score.channel.eq(write_back.score_channel),
-            write_back.score_busy.eq(score.busy), write_back.score_in_valid.eq(score.score_valid),
-            write_back.score_in.eq(score.score),
+            score.label.eq(write_back.score_label), write_back.score_in_valid.eq(score.score_valid),
+            write_back.score_in.eq(score.score), write_back.score_in_label.eq(score.score_label),
             ranking.score_valid.eq(score.score_valid), ranking.score_channel.eq(score.score_channel),
             ranking.score.eq(score.score), ranking.select.eq(write_back.select),
-            write_back.ranking_ready.eq(ranking.ready), write_back.hold.eq(writer.hold),
-            writer.chunk.eq(write_back.o_chunk), write_back.writer_idle.eq(writer.idle),
+            write_back.ranking_ready.eq(ranking.ready), ranking.bound_request.eq(write_back.bound_request),
+            write_back.bound_valid.eq(ranking.bound_valid), write_back.bound.eq(ranking.bound),
+            write_back.hold.eq(writer.hold), router.descriptor.eq(write_back.descriptor),
+            router.i_chunk.eq(write_back.o_chunk), writer.chunk.eq(router.o_chunk),
+            write_back.writer_idle.eq(writer.idle),
         ]
 
         # AXI and program end.
@@ -198,7 +234,7 @@ class Core(wiring.Component):
             self.outside.eq(reader.outside | writer.outside), self.read_failed.eq(reader.failed),
             self.write_failed.eq(writer.failed), self.axi_idle.eq(reader.idle & writer.idle),
             self.progress.eq(scheduler.issue | write_back.read_enable | ranking.waiting | drain.write_enable),
-            self.layer_done.eq(write_back.layer_done),
+            self.layer_done.eq(write_back.layer_done), self.ahead.eq(loader.ahead),
         ]
 
         # What happened in this cycle, for the counters.
@@ -287,7 +323,8 @@ class Engine(wiring.Component):
         m.d.comb += [
             control.start.eq(registers.start), control.clear.eq(registers.clear), registers.status.eq(control.status),
             self.irq.eq(control.irq), counters.clear.eq(control.core_start),
-            counters.increments.eq(core.increments), counters.layer_done.eq(core.layer_done),
+            counters.increments.eq(core.increments), counters.ahead.eq(core.ahead),
+            counters.layer_done.eq(core.layer_done),
             counters.index.eq(registers.read_index), counters.profile.eq(registers.read_profile),
             registers.read_value.eq(counters.value), core.recording.eq(counters.recording),
             core.start.eq(control.core_start), core.abort.eq(control.abort), core.running.eq(control.running),

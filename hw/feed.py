@@ -1,49 +1,81 @@
-"""The last step before the array: zero point subtracted, lanes outside the image made zero."""
+"""The last step before the array and the vector unit: zero point subtracted, lanes outside the image made zero."""
 
 from amaranth.hdl import Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from .buffer import BankedBuffer
+from .config import VECTOR_TAPS, EngineConfig
 
 
 class Feed(wiring.Component):
-    """Aligns a tap's control with its operands and forms the array's inputs.
+    """Aligns a step's control with its operands and forms the inputs of the array and of the vector unit.
 
-    Latency: :attr:`LATENCY` cycles from ``issue`` to the array's inputs, of which the buffers' reads take all but one.
-    An idle cycle gives zero activations.
+    Latency: :attr:`LATENCY` cycles from ``issue`` to the outputs, of which the buffers' reads take all but one. A cycle
+    without a step for them gives zero activations.
 
-    Members: ``issue``, ``first``, ``last``, ``lane_inside``, ``zero_point`` (of the tap issued in this cycle);
-    ``act_data``, ``weight_data`` (the buffers' read data); ``acts`` (9 bits a row), ``weights``, ``array_first``,
-    ``array_last`` (the array's inputs).
+    Members
+    -------
+    issue, vector, first, last, operand, lane_inside, zero_point, unit_weight:
+        Of the step issued in this cycle (see :class:`hw.scheduler.Scheduler`); ``unit_weight``: every
+        weight, unless 0.
+    act_data, weight_data:
+        The buffers' read data.
+    acts, weights, array_first, array_last:
+        The array's inputs: 9 bits a row, 8 bits a column.
+    vector_acts, vector_weights, vector_issue, vector_first, vector_last, vector_operand:
+        The vector unit's: 9 bits for each tap and lane, lanes of the first tap in the low bits; 8 bits a tap.
     """
 
     LATENCY = BankedBuffer.READ_LATENCY + 1
 
-    def __init__(self, *, rows: int, columns: int):
-        self.rows, self.columns = rows, columns
+    def __init__(self, *, config: EngineConfig):
+        self.config = config
+        rows, columns, lanes = config.rows, config.columns, config.vector_lanes
         super().__init__({
-            "issue": In(1), "first": In(1), "last": In(1), "lane_inside": In(rows), "zero_point": In(signed(8)),
-            "act_data": In(8 * rows), "weight_data": In(8 * columns),
+            "issue": In(1), "vector": In(1), "first": In(1), "last": In(1), "operand": In(1),
+            "lane_inside": In(VECTOR_TAPS * config.position_lanes), "zero_point": In(signed(8)),
+            "unit_weight": In(signed(8)),
+            "act_data": In(8 * config.act_read_bytes), "weight_data": In(8 * config.weight_read_bytes),
             "acts": Out(9 * rows), "weights": Out(8 * columns), "array_first": Out(1), "array_last": Out(1),
+            "vector_acts": Out(9 * VECTOR_TAPS * lanes), "vector_weights": Out(8 * VECTOR_TAPS),
+            "vector_issue": Out(1), "vector_first": Out(1), "vector_last": Out(1), "vector_operand": Out(1),
         })
 
     def elaborate(self, platform):
         m = Module()
-        control = Signal(data.StructLayout(
-            {"first": 1, "last": 1, "inside": self.rows, "zero_point": signed(8)}))
+        config = self.config
+        lanes = config.position_lanes
+        control = Signal(data.StructLayout({
+            "array": 1, "vector": 1, "first": 1, "last": 1, "operand": 1, "inside": VECTOR_TAPS * lanes,
+            "zero_point": signed(8), "unit_weight": signed(8)}))
         m.d.comb += [
-            control.first.eq(self.issue & self.first), control.last.eq(self.issue & self.last),
-            control.inside.eq(Mux(self.issue, self.lane_inside, 0)), control.zero_point.eq(self.zero_point),
+            control.array.eq(self.issue & ~self.vector), control.vector.eq(self.issue & self.vector),
+            control.first.eq(self.first), control.last.eq(self.last), control.operand.eq(self.operand),
+            control.inside.eq(self.lane_inside), control.zero_point.eq(self.zero_point),
+            control.unit_weight.eq(self.unit_weight),
         ]
         for stage in range(BankedBuffer.READ_LATENCY):
             delayed = Signal(control.shape(), name=f"control{stage}")
             m.d.sync += delayed.eq(control)
             control = delayed
-        for row in range(self.rows):
-            act = self.act_data.word_select(row, 8).as_signed()
-            m.d.sync += self.acts.word_select(row, 9).eq(Mux(control.inside[row], act - control.zero_point, 0))
+        above = []
+        for byte in range(config.act_read_bytes):
+            value = Signal(signed(9), name=f"above{byte}")
+            m.d.comb += value.eq(self.act_data.word_select(byte, 8).as_signed() - control.zero_point)
+            above.append(value)
+        for row in range(config.rows):
+            m.d.sync += self.acts.word_select(row, 9).eq(Mux(control.inside[row] & control.array, above[row], 0))
+        for tap in range(VECTOR_TAPS):
+            for lane in range(config.vector_lanes):
+                m.d.sync += self.vector_acts.word_select(tap * config.vector_lanes + lane, 9).eq(
+                    Mux(control.inside[tap * lanes + lane], above[lane + tap], 0))
+            m.d.sync += self.vector_weights.word_select(tap, 8).eq(
+                Mux(control.unit_weight != 0, control.unit_weight, self.weight_data.word_select(tap, 8)))
         m.d.sync += [
-            self.weights.eq(self.weight_data), self.array_first.eq(control.first), self.array_last.eq(control.last),
+            self.weights.eq(self.weight_data), self.array_first.eq(control.first & control.array),
+            self.array_last.eq(control.last & control.array), self.vector_issue.eq(control.vector),
+            self.vector_first.eq(control.first), self.vector_last.eq(control.last),
+            self.vector_operand.eq(control.operand),
         ]
         return m

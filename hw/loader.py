@@ -5,7 +5,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from .config import EngineConfig
-from .descriptor import DESCRIPTOR_BYTES, LAYOUT, OP_CONVOLUTION, PARAMETER_BYTES, MaskSource
+from .descriptor import DESCRIPTOR_BYTES, LAYOUT, OP_CONVOLUTION, OP_VECTOR, PARAMETER_BYTES, MaskSource, Select
 from .reader import Kind, Segment
 from .winner_list import Run
 
@@ -52,10 +52,11 @@ class SegmentWalker(wiring.Component):
         out_free = Signal()
         m.d.comb += out_free.eq(~out.valid | out.ready)
 
-        # Stage 1: offsets and sizes of a run, by two multipliers.
+        # Stage 1: offsets and sizes of a run, by three multipliers.
         # Stage 2: expand the run into channels and rows.
         valid1, valid2 = Signal(), Signal()
         offset1, size1, length1 = Signal(32), Signal(32), Signal(16)
+        place1 = Signal(24)
         address2, size2, channels2 = Signal(32), Signal(32), Signal(16)
         row_address, rows_left = Signal(32), Signal(16)
         destination = Signal(24)
@@ -71,6 +72,7 @@ class SegmentWalker(wiring.Component):
                 offset1.eq(self.i_run.p.start * job.stride),
                 size1.eq(self.i_run.p.length * job.stride),
                 length1.eq(self.i_run.p.length),
+                place1.eq(self.i_run.p.start * descriptor.slab_bytes),
             ]
         by_rows = ~merge & ~descriptor.act_contiguous
         last_row = ~by_rows | (rows_left == 1)
@@ -110,6 +112,8 @@ class SegmentWalker(wiring.Component):
                 size2.eq(size1),
                 channels2.eq(length1),
             ]
+            with m.If(descriptor.act_dense):
+                m.d.sync += destination.eq(job.destination + place1)
 
         with m.FSM():
             with m.State("IDLE"):
@@ -133,8 +137,9 @@ class Loader(wiring.Component):
     """Walks a program: fetch a descriptor, check it, and order its data.
 
     Order within a band: mask, first strip of activations, parameters and weights of the first group, remaining
-    strips, then parameters and weights of the groups that follow (streamed weights once for every tile). Each item is
-    read as soon as there is room for it, so the loading of later items hides behind the computing of earlier ones.
+    strips, then parameters and weights of the groups that follow. The weights of a vector band are all in its first
+    group; the second operand of an addition is the second strip, with a mask of its own before it. Each item is read as
+    soon as there is room for it, so the loading of later items hides behind the computing of earlier ones.
 
     Members
     -------
@@ -142,10 +147,16 @@ class Loader(wiring.Component):
         Strobe and where the program lies.
     word_valid, word:
         The words of a descriptor as they arrive, beat by beat.
-    o_descriptor, winners:
-        The checked descriptor and its number of winning channels, offered to the scheduler until taken.
-    build, build_all, list_done, list_winners:
-        The winner list's controls.
+    o_descriptor, winners, slot:
+        The checked descriptor, its number of winning channels, and which of the channel flags are its own, offered to
+        the scheduler until taken.
+    build, build_all, operand, blocks, list_done, list_winners:
+        The winner list's controls; ``operand``: of an addition's second operand; ``blocks``: of the winners whose block
+        is in a group's block mask.
+    capture, list_free:
+        The list that is built is for the scheduler, too; it can take another one.
+    ahead:
+        What is read belongs to a layer that has not begun.
     o_job, o_segment:
         Walks for the segment walker, and single segments (descriptor, mask, parameters). A segment is only offered
         while the walker is idle, so the order of the two is the order of the data.
@@ -167,8 +178,10 @@ class Loader(wiring.Component):
             "start": In(1), "program_address": In(32), "program_length": In(32),
             "word_valid": In(1), "word": In(config.axi_data_bits),
             "o_descriptor": Out(stream.Signature(LAYOUT)),
-            "winners": Out(16),
-            "build": Out(1), "build_all": Out(1), "list_done": In(1), "list_winners": In(16),
+            "winners": Out(16), "slot": Out(1),
+            "build": Out(1), "build_all": Out(1), "operand": Out(1), "blocks": Out(1), "capture": Out(1),
+            "list_free": In(1), "ahead": Out(1),
+            "list_done": In(1), "list_winners": In(16),
             "o_job": Out(stream.Signature(Job)),
             "o_segment": Out(stream.Signature(Segment)),
             "quiet": In(1), "scheduler_idle": In(1), "parameters_freed": In(1),
@@ -179,15 +192,28 @@ class Loader(wiring.Component):
         """Sizes of zero or larger than this engine, or a program off the 16-byte grid; one cycle later."""
         config = self.config
         positive = ("in_channels", "in_rows", "in_cols", "in_row_pitch", "strip_rows", "last_strip_rows", "strips",
-                    "pitch", "stride_x", "stride_y", "out_groups", "group_columns", "last_columns", "kernel_h",
-                    "kernel_w", "tiles", "last_rows", "out_rows", "out_cols", "out_cols_last", "out_strip_rows",
-                    "positions", "pool_h", "pool_w", "pool_stride_x", "chunk", "out_channels", "weight_block",
-                    "weight_block_last")
+                    "pitch", "stride_x", "stride_y", "load_phases", "out_groups", "group_columns", "last_columns",
+                    "kernel_h",
+                    "kernel_w", "tiles", "tile_positions", "last_rows", "out_rows", "out_cols", "out_cols_last",
+                    "out_strip_rows", "positions", "pool_h", "pool_w", "pool_stride_x", "chunk", "out_channels",
+                    "weight_block", "weight_block_last", "pass_winners", "phases", "phase_taps", "phase_taps_more",
+                    "depth_multiplier")
+        vector = descriptor.op == OP_VECTOR
         bounded = {"stride_x": 4, "stride_y": 4, "group_columns": config.columns, "last_columns": config.columns,
-                   "last_rows": config.rows, "in_channels": config.max_channels, "out_channels": config.max_channels,
-                   "chunk": config.axi_bytes, "mask_source": int(MaskSource.KEEP), "kernel_h": 11, "kernel_w": 11}
-        aligned = {"mask_base": 1, "parameter_base": 4}
-        checks = [descriptor.op != OP_CONVOLUTION]
+                   "in_channels": config.max_channels, "chunk": config.axi_bytes, "mask_source": int(MaskSource.KEEP),
+                   "mask_source_2": int(MaskSource.MEMORY)}
+        aligned = {"mask_base": 1, "mask_base_2": 1, "block_mask_base": 1, "block_mask_group": 1, "parameter_base": 4}
+        checks = [(descriptor.op != OP_CONVOLUTION) & ~vector]
+        checks += [descriptor[name] > Mux(vector, config.vector_lanes, config.rows)
+                   for name in ("tile_positions", "last_rows")]
+        checks += [(descriptor.out_channels > config.max_channels)
+                   & ((descriptor.select != Select.ALL) | descriptor.score_resume | ~descriptor.score_final)]
+        checks += [descriptor.in_channels <= descriptor.mask_skip]
+        checks += [descriptor.weights_ahead & (descriptor.lists | descriptor.add
+                                               | (descriptor.mask_source != MaskSource.ALL))]
+        checks += [descriptor.act_resident & descriptor.add]
+        checks += [descriptor.lists & (vector | ~descriptor.act_dense | (descriptor.strips != 1))]
+        checks += [descriptor.add & (~vector | (descriptor.strips != 2) | (descriptor.mask_source == MaskSource.KEEP))]
         checks += [descriptor[name] == 0 for name in positive]
         checks += [descriptor[name] > high for name, high in bounded.items() if high < 2 ** len(descriptor[name]) - 1]
         checks += [descriptor[name][:bits] != 0 for name, bits in aligned.items()]
@@ -224,10 +250,17 @@ class Loader(wiring.Component):
         m.d.sync += banks_free.eq(banks_free + self.parameters_freed - bank_taken)
 
         job, segment = self.o_job, self.o_segment
-        strip, group, tile = Signal(16), Signal(16), Signal(24)
+        strip, group = Signal(16), Signal(16)
         strip_base, strip_destination = Signal(32), Signal(24)
-        weight_base, parameter_base = Signal(32), Signal(32)
-        first_pass = Signal()
+        weight_base, parameter_base, block_mask_base = Signal(32), Signal(32), Signal(32)
+        rows_left = Signal()
+        second = Signal()
+        vector = descriptor.op == OP_VECTOR
+        ahead = Signal()
+        m.d.comb += [
+            self.operand.eq(second), self.capture.eq(self.blocks | descriptor.list_once),
+            self.ahead.eq(ahead & ~offering),
+        ]
         last_strip = strip == descriptor.strips - 1
         last_group = group == descriptor.out_groups - 1
         columns = Mux(last_group, descriptor.last_columns, descriptor.group_columns)
@@ -262,35 +295,52 @@ class Loader(wiring.Component):
             with m.State("CHECK"):
                 m.d.sync += [
                     check_wait.eq(check_wait - 1),
-                    strip.eq(0), group.eq(0), tile.eq(0), first_pass.eq(1), offered.eq(0), offering.eq(0),
+                    strip.eq(0), group.eq(0), rows_left.eq(~descriptor.act_resident), second.eq(0), ahead.eq(0),
+                    offered.eq(0), offering.eq(0),
                     strip_base.eq(descriptor.in_base), strip_destination.eq(descriptor.act_base),
                     weight_base.eq(descriptor.weight_base), parameter_base.eq(descriptor.parameter_base),
+                    block_mask_base.eq(descriptor.block_mask_base), self.blocks.eq(0),
                 ]
                 with m.If(check_wait == 0):
                     with m.If(malformed):
                         m.next = "MALFORMED"
                     with m.Else():
+                        with m.If(descriptor.mask_source != MaskSource.KEEP):
+                            m.d.sync += self.slot.eq(~self.slot)
                         m.next = "WAIT"
             with m.State("MALFORMED"):
                 m.d.comb += self.invalid.eq(1)
             with m.State("WAIT"):
-                with m.If((self.quiet | ~descriptor.barrier) & (self.scheduler_idle | descriptor.act_prefetch)):
+                with m.If((self.quiet | ~descriptor.barrier) & (self.scheduler_idle | descriptor.act_prefetch)
+                          & self.list_done):
                     with m.If(descriptor.mask_source == MaskSource.KEEP):
                         m.d.sync += offering.eq(1)
                         m.next = "ACTIVATIONS"
                     with m.Else():
                         m.d.comb += [self.build.eq(1), self.build_all.eq(descriptor.mask_source == MaskSource.ALL)]
                         m.next = "MASK"
+                with m.Elif(descriptor.weights_ahead & self.list_done):
+                    m.d.comb += [self.build.eq(1), self.build_all.eq(1)]
+                    m.d.sync += ahead.eq(1)
+                    m.next = "MASK"
             with m.State("MASK"):
-                m.d.sync += offering.eq(1)
+                source = Mux(second, descriptor.mask_source_2, descriptor.mask_source)
+                m.d.sync += offering.eq((second | ~descriptor.add) & ~ahead)
                 m.d.comb += [
                     segment.p.kind.eq(Kind.MASK),
-                    segment.p.address.eq(descriptor.mask_base),
+                    segment.p.address.eq(Mux(second, descriptor.mask_base_2, descriptor.mask_base)),
                     segment.p.bytes.eq((descriptor.in_channels + 7) >> 3),
-                    segment.valid.eq(descriptor.mask_source == MaskSource.MEMORY),
+                    segment.valid.eq(source == MaskSource.MEMORY),
                 ]
                 with m.If(segment.ready | ~segment.valid):
                     m.next = "ACTIVATIONS"
+                    with m.If(second | ahead):
+                        m.next = "PARAMETERS"
+                    with m.Elif(descriptor.act_resident):
+                        m.next = "BLOCKS"
+            with m.State("SECOND_OPERAND"):
+                m.d.comb += [self.build.eq(1), self.build_all.eq(descriptor.mask_source_2 == MaskSource.ALL)]
+                m.next = "MASK"
             with m.State("ACTIVATIONS"):
                 m.d.comb += [
                     job.valid.eq(1),
@@ -307,46 +357,73 @@ class Loader(wiring.Component):
                         strip_base.eq(strip_base + descriptor.strip_pitch),
                         strip_destination.eq(strip_destination + descriptor.strip_bytes),
                     ]
-                    with m.If(strip == 0):
-                        m.next = "PARAMETERS"
+                    with m.If((strip == 0) & ~ahead):
+                        m.next = "BLOCKS"
+                        with m.If(descriptor.add):
+                            m.d.sync += second.eq(1)
+                            m.next = "SECOND_OPERAND"
                     with m.Elif(last_strip):
-                        m.next = "WEIGHTS_DONE"
+                        m.next = "GROUP_DONE"
+            with m.State("BARRIER"):
+                with m.If(self.quiet):
+                    m.d.sync += offering.eq(1)
+                    m.next = "ACTIVATIONS"
+                    with m.If(descriptor.act_resident):
+                        m.next = "GROUP_DONE"
+            with m.State("BLOCKS"):
+                with m.If(~descriptor.lists | descriptor.list_once):
+                    m.next = "PARAMETERS"
+                with m.Elif(self.list_free & self.list_done):
+                    m.d.comb += self.build.eq(1)
+                    m.d.sync += self.blocks.eq(1)
+                    m.next = "BLOCK_MASK"
+            with m.State("BLOCK_MASK"):
+                m.d.comb += [
+                    segment.valid.eq(1),
+                    segment.p.kind.eq(Kind.MASK),
+                    segment.p.address.eq(block_mask_base),
+                    segment.p.bytes.eq((descriptor.in_channels + 7) >> 3),
+                ]
+                with m.If(segment.ready):
+                    m.d.sync += block_mask_base.eq(block_mask_base + descriptor.block_mask_group)
+                    m.next = "PARAMETERS"
             with m.State("PARAMETERS"):
                 m.d.comb += [
                     segment.valid.eq((banks_free != 0) & descriptor.sum_end),
                     segment.p.kind.eq(Kind.PARAMETERS),
                     segment.p.address.eq(parameter_base),
-                    segment.p.bytes.eq(columns * PARAMETER_BYTES),
+                    segment.p.bytes.eq(Mux(descriptor.parameter_shared, 1, columns) * PARAMETER_BYTES),
                     segment.p.start.eq(1), segment.p.strip_end.eq(1),
                     bank_taken.eq(segment.valid & segment.ready),
                 ]
                 with m.If((segment.valid & segment.ready) | ~descriptor.sum_end):
-                    m.d.sync += [
-                        parameter_base.eq(parameter_base + descriptor.group_columns * PARAMETER_BYTES), tile.eq(0)]
+                    with m.If(~descriptor.parameter_shared):
+                        m.d.sync += parameter_base.eq(parameter_base + descriptor.group_columns * PARAMETER_BYTES)
                     m.next = "WEIGHTS"
             with m.State("WEIGHTS"):
+                none = descriptor.weight_reuse | (
+                    vector & ((descriptor.unit_weight != 0) | descriptor.add | (group != 0)))
                 m.d.comb += [
-                    job.valid.eq(~descriptor.weight_reuse),
+                    job.valid.eq(~none),
                     job.p.weights.eq(1),
                     job.p.base.eq(weight_base),
                     job.p.stride.eq(block),
                 ]
-                with m.If(job.ready | descriptor.weight_reuse):
-                    m.d.sync += tile.eq(tile + 1)
-                    with m.If(first_pass & (strip != descriptor.strips)):
-                        m.d.sync += first_pass.eq(0)
+                with m.If(job.ready | none):
+                    with m.If(ahead & ~offering):
+                        m.next = "BARRIER"
+                    with m.Elif(rows_left & (strip != descriptor.strips)):
+                        m.d.sync += rows_left.eq(0)
                         m.next = "ACTIVATIONS"
                     with m.Else():
-                        m.next = "WEIGHTS_DONE"
-            with m.State("WEIGHTS_DONE"):
-                m.d.sync += first_pass.eq(0)
-                with m.If(descriptor.weight_stream & (tile != descriptor.tiles)):
-                    m.next = "WEIGHTS"
-                with m.Elif(last_group):
+                        m.next = "GROUP_DONE"
+            with m.State("GROUP_DONE"):
+                m.d.sync += rows_left.eq(0)
+                with m.If(last_group):
                     m.next = "HAND_OVER"
                 with m.Else():
                     m.d.sync += [group.eq(group + 1), weight_base.eq(weight_base + descriptor.weight_group)]
-                    m.next = "PARAMETERS"
+                    m.next = "BLOCKS"
             with m.State("HAND_OVER"):
                 with m.If(offered):
                     m.next = "NEXT"

@@ -1,6 +1,6 @@
 """The streaming ranking unit: winners by counting, not by sorting."""
 
-from amaranth.hdl import Const, Module, Mux, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -31,6 +31,9 @@ class RankingUnit(wiring.Component):
     many channels of that score are admitted; then the stored scores are compared with it, ``lanes`` channels a
     cycle, lower channels first.
 
+    The running threshold of top-k is found by the same walk while scores still come: it only rises, so a channel whose
+    score is below it is a certain loser.
+
     Latency from ``select`` to the first word of winners: at most 32 cycles (fixed k and threshold: 14), then one word
     a cycle and at most ``lanes / 16`` cycles more, whatever the number of channels. After the last word the histogram
     is cleared, in 64 cycles, during which ``ready`` is low.
@@ -38,24 +41,35 @@ class RankingUnit(wiring.Component):
     Members
     -------
     descriptor:
-        ``select``, ``select_value``, ``energy_square``, ``out_channels``; stable from ``select`` to the last word.
+        ``select``, ``select_value``, ``energy_square``, ``out_channels``; stable from the layer's first score to its
+        last word. Scores of a layer whose ``select`` is ``ALL`` count for nothing.
     score_valid, score_channel, score:
         A finished score; only while ``ready``.
     ready:
         Scores may come.
+    bound_request:
+        Strobe, only while ``ready`` and ``bound_valid``: a score came a cycle before at the latest; the next comes 7
+        cycles later at the earliest.
+    bound_valid, bound:
+        Low for :attr:`BOUND_CYCLES` - 1 cycles from the cycle after a request on. Then ``bound`` is the
+        ``select_value``-th highest of all scores since the last layer, 0 if there are fewer; it stands until then.
     select:
-        Strobe: all scores have come, the last of them two cycles before at the latest.
+        Strobe, only while ``bound_valid``: all scores have come, the last of them two cycles before at the latest.
     o_winners:
-        Words of ``lanes`` channels, channel 0 in bit 0 of the first; ``ceil(out_channels / lanes)`` of them.
+        Words of ``lanes`` channels, channel 0 in bit 0 of the first; ``ceil(out_channels / lanes)`` of them. Bits
+        behind the last channel are ones: they may belong to a tensor that is joined to this one.
     waiting:
         High from ``select`` to the first word.
     """
+
+    BOUND_CYCLES = 2 * LEVELS + 1
 
     def __init__(self, *, max_channels: int, lanes: int):
         self.max_channels, self.lanes = max_channels, lanes
         super().__init__({
             "descriptor": In(LAYOUT),
             "score_valid": In(1), "score_channel": In(16), "score": In(8), "ready": Out(1),
+            "bound_request": In(1), "bound_valid": Out(1), "bound": Out(8),
             "select": In(1), "o_winners": Out(stream.Signature(lanes)), "waiting": Out(1),
         })
 
@@ -78,7 +92,8 @@ class RankingUnit(wiring.Component):
         # Stage 0: the score and its energy. Stage 1: every level's node on its path, read, changed and written.
         count_in, bin_in, energy_in = Signal(), Signal(8), Signal(16)
         total = Signal(ENERGY_BITS)
-        m.d.sync += count_in.eq(self.score_valid)
+        # Where all win nothing is selected, so nothing would clear the histogram.
+        m.d.sync += count_in.eq(self.score_valid & (descriptor.select != Select.ALL))
         with m.If(self.score_valid):
             m.d.sync += [bin_in.eq(self.score),
                          energy_in.eq(Mux(descriptor.energy_square, self.score * self.score, self.score))]
@@ -168,7 +183,7 @@ class RankingUnit(wiring.Component):
             for i in range(lanes):
                 exists = base1 + i < descriptor.out_channels
                 m.d.sync += [
-                    above2[i].eq(asked & exists & (score_read.data[i] > threshold)),
+                    above2[i].eq(asked & (~exists | (score_read.data[i] > threshold))),
                     equal2[i].eq(asked & exists & (score_read.data[i] == threshold)),
                 ]
         # In the word where the ties run out, groups of 16 lanes are admitted one a cycle.
@@ -196,6 +211,8 @@ class RankingUnit(wiring.Component):
                              out.payload.eq(above3 | Mux(ties == 0, 0, equal3)),
                              emitted.eq(emitted + 1)]
 
+        bounding = Signal()
+        m.d.comb += self.bound_valid.eq(~bounding)
         with m.If(out.valid):
             m.d.sync += self.waiting.eq(0)
         with m.If(self.select):
@@ -222,17 +239,22 @@ class RankingUnit(wiring.Component):
                         m.next = "TARGET"
                     with m.Else():
                         m.next = "READ_OUT"
+                with m.Elif(self.bound_request):
+                    m.d.sync += bounding.eq(1)
+                    m.next = "SUM"
             with m.State("TARGET"):
                 # Nothing to reach: the best channel alone.
                 m.d.sync += [by_energy.eq(product != 0), target.eq(Mux(product == 0, 1, (product + 65535) >> 16))]
                 m.next = "SUM"
             with m.State("SUM"):
+                m.d.comb += self.ready.eq(bounding)
                 m.d.sync += [
                     from_top[0].eq(child_values[3]), from_top[1].eq(child_values[3] + child_values[2]),
                     from_top[2].eq(child_values[3] + child_values[2] + child_values[1]),
                 ]
                 m.next = "CHOOSE"
             with m.State("CHOOSE"):
+                m.d.comb += self.ready.eq(bounding)
                 m.d.sync += [target.eq(target - before), level.eq(level + 1)]
                 with m.Switch(level):
                     for n in range(LEVELS):
@@ -241,6 +263,9 @@ class RankingUnit(wiring.Component):
                 m.next = "SUM"
                 with m.If(level == LEVELS - 1):
                     m.next = "TIES"
+                    with m.If(bounding):
+                        m.d.sync += [self.bound.eq(Cat(chosen, path[2:])), bounding.eq(0)]
+                        m.next = "COUNT"
             with m.State("TIES"):
                 m.d.sync += [
                     threshold.eq(path), ties.eq(target), remainder.eq(target),

@@ -15,8 +15,11 @@ class ScoreUnit(wiring.Component):
     Unfinished scores of all channels are kept, so a map may arrive in strips and bands. Scores are 8 bits as in
     docs/numerics.md; a sum is requantized to 8 bits by the score's own multiplier.
 
-    Throughput: one chunk a cycle; chunks of the same channel that do not follow each other need ``busy`` to have
-    been low in between. Latency from the last chunk to the score: 3 cycles, for the mean 10.
+    Throughput: one chunk a cycle. The first chunk of a visit comes :attr:`REVISIT` cycles after the last one of the
+    visit to the same channel before, at the earliest. Latency from the last chunk to the score: 3 cycles, for the mean
+    10.
+
+    Parameters: ``label``, the shape of what comes back with a score.
 
     Members
     -------
@@ -25,21 +28,21 @@ class ScoreUnit(wiring.Component):
     start, end, resume, final:
         First, last chunk of this visit to the channel; the channel has been visited before; its score is complete
         after this visit.
-    channel:
-        The output channel.
-    score_valid, score_channel, score:
+    channel, label:
+        The output channel, and what is to come back with its score.
+    score_valid, score_channel, score_label, score:
         A finished score.
-    busy:
-        Chunks are on their way.
     """
 
-    def __init__(self, *, chunk_bytes: int, max_channels: int):
-        self.chunk_bytes, self.max_channels = chunk_bytes, max_channels
+    REVISIT = 3
+
+    def __init__(self, *, chunk_bytes: int, max_channels: int, label):
+        self.chunk_bytes, self.max_channels, self.label_shape = chunk_bytes, max_channels, label
         super().__init__({
             "descriptor": In(LAYOUT),
             "valid": In(1), "data": In(8 * chunk_bytes), "count": In(range(chunk_bytes + 1)),
-            "start": In(1), "end": In(1), "resume": In(1), "final": In(1), "channel": In(16),
-            "score_valid": Out(1), "score_channel": Out(16), "score": Out(8), "busy": Out(1),
+            "start": In(1), "end": In(1), "resume": In(1), "final": In(1), "channel": In(16), "label": In(label),
+            "score_valid": Out(1), "score_channel": Out(16), "score_label": Out(label), "score": Out(8),
         })
 
     def elaborate(self, platform):
@@ -49,15 +52,17 @@ class ScoreUnit(wiring.Component):
         write, read = partial.write_port(), partial.read_port(domain="sync")
         m.submodules.requantizer = requantizer = Requantizer(lanes=1, width=8)
 
-        control = data.StructLayout({"valid": 1, "start": 1, "end": 1, "resume": 1, "final": 1, "channel": 16})
+        whose = data.StructLayout({"channel": 16, "label": self.label_shape})
+        control = data.StructLayout({"valid": 1, "start": 1, "end": 1, "resume": 1, "final": 1, "whose": whose})
         stage0 = Signal(control)
         m.d.comb += [
             stage0.valid.eq(self.valid), stage0.start.eq(self.start), stage0.end.eq(self.end),
-            stage0.resume.eq(self.resume), stage0.final.eq(self.final), stage0.channel.eq(self.channel),
+            stage0.resume.eq(self.resume), stage0.final.eq(self.final), stage0.whose.channel.eq(self.channel),
+            stage0.whose.label.eq(self.label),
         ]
         stage1, stage2, stage3 = (Signal(control, name=f"control{n}") for n in (1, 2, 3))
         m.d.sync += [stage1.eq(stage0), stage2.eq(stage1), stage3.eq(stage2)]
-        m.d.comb += [read.addr.eq(stage1.channel), read.en.eq(stage1.valid & stage1.start)]
+        m.d.comb += [read.addr.eq(stage1.whose.channel), read.en.eq(stage1.valid & stage1.start)]
 
         # Stage 1: values above the zero point. Stage 2: reduce them. Stage 3: accumulate.
         mean = descriptor.score_kind == Score.MEAN
@@ -95,18 +100,19 @@ class ScoreUnit(wiring.Component):
         with m.If(stage2.valid):
             m.d.sync += held.eq(now)
         m.d.comb += [
-            write.addr.eq(stage3.channel), write.data.eq(held),
+            write.addr.eq(stage3.whose.channel), write.data.eq(held),
             write.en.eq(stage3.valid & stage3.end & ~stage3.final),
         ]
 
         # Finished: a maximum is the score, a sum still has to be scaled.
         finished = stage3.valid & stage3.end & stage3.final
         delayed = Signal(Requantizer.LATENCY)
-        channel = stage3.channel
+        scaled = stage3.whose
         for stage in range(Requantizer.LATENCY):
-            later = Signal(16, name=f"channel{stage}")
-            m.d.sync += later.eq(channel)
-            channel = later
+            later = Signal(whose, name=f"whose{stage}")
+            m.d.sync += later.eq(scaled)
+            scaled = later
+        due = Signal(whose)
         m.d.sync += delayed.eq(Cat(finished & mean, delayed))
         m.d.comb += [
             requantizer.sums.eq(held),
@@ -115,8 +121,8 @@ class ScoreUnit(wiring.Component):
             requantizer.parameters.shift.eq(descriptor.score_shift),
             requantizer.zero_point.eq(0), requantizer.minimum.eq(0), requantizer.maximum.eq(255),
             self.score_valid.eq(delayed[-1] | (finished & ~mean)),
-            self.score_channel.eq(Mux(delayed[-1], channel, stage3.channel)),
+            due.eq(Mux(delayed[-1], scaled.as_value(), stage3.whose.as_value())),
+            self.score_channel.eq(due.channel), self.score_label.eq(due.label),
             self.score.eq(Mux(delayed[-1], requantizer.results, held[:8])),
-            self.busy.eq(self.valid | stage1.valid | stage2.valid | stage3.valid | delayed.any()),
         ]
         return m

@@ -12,7 +12,7 @@ class Unpacker(wiring.Component):
     """Cuts beats of activations at row ends and deals their bytes to the sub-planes of their phases.
 
     Throughput: with ``act_copy`` one beat a cycle; otherwise one piece (the part of a beat that lies in one row) for
-    each ``stride_x`` cycles. Latency 2 cycles to the buffer's write port.
+    each ``load_phases`` cycles. Latency 2 cycles to the buffer's write port.
 
     Members
     -------
@@ -20,6 +20,8 @@ class Unpacker(wiring.Component):
         Beats of activations only.
     descriptor:
         Stable while its beats arrive.
+    stall:
+        Take nothing in this cycle: the buffer's write port is not free in the next one.
     write_*:
         The activation buffer's write port.
     strip_loaded:
@@ -30,7 +32,7 @@ class Unpacker(wiring.Component):
         self.axi_bytes = axi_bytes
         super().__init__({
             "i_beat": In(stream.Signature(beat_layout(axi_bytes))),
-            "descriptor": In(LAYOUT),
+            "descriptor": In(LAYOUT), "stall": In(1),
             "write_enable": Out(1), "write_offset": Out(24), "write_data": Out(8 * axi_bytes),
             "write_first": Out(range(axi_bytes)), "write_count": Out(range(axi_bytes + 1)),
             "strip_loaded": Out(1),
@@ -94,7 +96,7 @@ class Unpacker(wiring.Component):
 
         copy = descriptor.act_copy
         row_ends = now_column + piece == descriptor.in_cols
-        last_phase = phase == stride - 1
+        last_phase = phase == descriptor.load_phases - 1
         beat_ends = taken + piece == beat.count
         phase_offset = Signal(24)
         with m.Switch(phase):
@@ -115,9 +117,10 @@ class Unpacker(wiring.Component):
         strip_end = Signal(2)
         m.d.comb += self.strip_loaded.eq(strip_end[1])
         m.d.sync += strip_end.eq(Cat(self.i_beat.valid & self.i_beat.ready & beat.strip_end, strip_end[0]))
-        m.d.comb += self.i_beat.ready.eq(copy | (last_phase & beat_ends) | (beat.count == 0))
-        m.d.sync += self.write_enable.eq(self.i_beat.valid & (beat.count != 0) & (copy | (piece_count != 0)))
-        with m.If(self.i_beat.valid & (beat.count != 0)):
+        m.d.comb += self.i_beat.ready.eq((copy | (last_phase & beat_ends) | (beat.count == 0)) & ~self.stall)
+        takes = self.i_beat.valid & (beat.count != 0) & ~self.stall
+        m.d.sync += self.write_enable.eq(takes & (copy | (piece_count != 0)))
+        with m.If(takes):
             with m.If(copy):
                 m.d.sync += [
                     self.write_offset.eq(beat.destination), self.write_data.eq(beat.data),

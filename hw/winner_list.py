@@ -40,18 +40,25 @@ class WinnerList(wiring.Component):
 
     Members
     -------
-    build, build_all, channels:
-        Strobe: start a new list of ``channels`` channels; all of them, or from the words that follow at ``i_mask``.
+    build, build_all, skip, channels:
+        Strobe: start a new list of channels ``skip .. channels - 1`` (``skip`` below ``CHUNK``); all of them, or those
+        of the words that follow at ``i_mask``.
     i_mask:
         The mask in channel order, channel 0 in bit 0; bits beyond ``channels`` are ignored.
     rewind:
         Strobe: the walk starts over.
     o_run:
-        The runs in channel order.
+        The runs in channel order, counted from channel ``skip``.
     exhausted:
         The list is complete and every run has been taken since ``rewind``.
     done, winners:
         The list is complete; the number of winners.
+    chunk_taken, chunk_base, chunk_bits:
+        Strobe: the flags of ``CHUNK`` channels from ``chunk_base`` on have entered the list.
+    limit:
+        Of the channels of the chunk at ``chunk_base`` only these may win.
+    run_added, added, completed:
+        Strobes: a run has entered the list; it is complete.
     """
 
     def __init__(self, *, max_channels: int, word_bits: int):
@@ -59,13 +66,21 @@ class WinnerList(wiring.Component):
         super().__init__({
             "build": In(1),
             "build_all": In(1),
+            "skip": In(4),
             "channels": In(16),
             "i_mask": In(stream.Signature(mask_layout(word_bits))),
             "rewind": In(1),
             "o_run": Out(stream.Signature(Run)),
             "exhausted": Out(1),
-            "done": Out(1),
+            "done": Out(1, init=1),
             "winners": Out(16),
+            "chunk_taken": Out(1),
+            "chunk_base": Out(16),
+            "chunk_bits": Out(CHUNK),
+            "limit": In(CHUNK),
+            "run_added": Out(1),
+            "added": Out(Run),
+            "completed": Out(1),
         })
 
     def elaborate(self, platform):
@@ -74,7 +89,7 @@ class WinnerList(wiring.Component):
         write, read = runs.write_port(), runs.read_port(domain="sync")
         built = Signal(range(max(2, (self.max_channels + 1) // 2) + 1))
 
-        channels = Signal(16)
+        channels, skip = Signal(16), Signal(4)
         base = Signal(17)
         word = Signal(self.word_bits)
         chunks_left = Signal(range(self.word_bits // CHUNK + 1))
@@ -86,7 +101,7 @@ class WinnerList(wiring.Component):
         m.d.comb += write.addr.eq(built)
 
         def add_run(start, length):
-            m.d.comb += [write.en.eq(1), write.data.start.eq(start), write.data.length.eq(length)]
+            m.d.comb += [write.en.eq(1), write.data.start.eq(start - skip), write.data.length.eq(length)]
             m.d.sync += [built.eq(built + 1), self.winners.eq(self.winners + length)]
 
         # The chunk in work holds the winners not yet listed. ``filled``: ones also below the first of them (an open run
@@ -103,13 +118,17 @@ class WinnerList(wiring.Component):
         next_bits = Signal(CHUNK)
         m.d.comb += [
             next_base.eq(Mux(bits_valid, base + CHUNK, base)), left.eq(channels - next_base),
-            next_bits.eq(word[:CHUNK] & Mux(left >= CHUNK, Const(2**CHUNK - 1, CHUNK),
-                                            (Const(1, CHUNK + 1) << left[:5]) - 1)),
+            self.run_added.eq(write.en), self.added.eq(write.data),
+            next_bits.eq(word[:CHUNK] & self.limit & Mux(left >= CHUNK, Const(2**CHUNK - 1, CHUNK),
+                                            (Const(1, CHUNK + 1) << left[:5]) - 1)
+                         & Mux(next_base == 0, Const(2**CHUNK - 1, CHUNK) << skip, 2**CHUNK - 1)),
+            self.chunk_base.eq(next_base), self.chunk_bits.eq(next_bits),
         ]
 
         def next_chunk():
             m.d.sync += base.eq(next_base)
             with m.If((chunks_left != 0) & (next_base < channels)):
+                m.d.comb += self.chunk_taken.eq(1)
                 m.d.sync += [bits.eq(next_bits), bits_valid.eq(1), word.eq(word >> CHUNK),
                              chunks_left.eq(chunks_left - 1)]
             with m.Else():
@@ -119,7 +138,8 @@ class WinnerList(wiring.Component):
             with m.State("COMPLETE"):
                 with m.If(self.build):
                     m.d.sync += [
-                        self.done.eq(0), built.eq(0), self.winners.eq(0), channels.eq(self.channels), base.eq(0),
+                        self.done.eq(0), built.eq(0), self.winners.eq(0), channels.eq(self.channels),
+                        skip.eq(self.skip), base.eq(0),
                         bits_valid.eq(0), chunks_left.eq(0), run_open.eq(0),
                     ]
                     with m.If(self.build_all):
@@ -127,7 +147,8 @@ class WinnerList(wiring.Component):
                     with m.Else():
                         m.next = "MASK"
             with m.State("ALL"):
-                add_run(0, channels)
+                add_run(skip, channels - skip)
+                m.d.comb += self.completed.eq(1)
                 m.d.sync += self.done.eq(1)
                 m.next = "COMPLETE"
             with m.State("MASK"):
@@ -135,6 +156,7 @@ class WinnerList(wiring.Component):
                     with m.If(base >= channels):
                         with m.If(run_open):
                             add_run(run_start, channels - run_start)
+                        m.d.comb += self.completed.eq(1)
                         m.d.sync += self.done.eq(1)
                         m.next = "COMPLETE"
                     with m.Elif(chunks_left != 0):

@@ -18,11 +18,11 @@ import click
 
 from hw import registers
 from hw.config import EngineConfig
-from hw.descriptor import DESCRIPTOR_BYTES, FIELDS, LAYOUT, OP_CONVOLUTION, MaskSource, Score, Select
+from hw.descriptor import DESCRIPTOR_BYTES, FIELDS, LAYOUT, OP_CONVOLUTION, OP_VECTOR, MaskSource, Score, Select
 from hw.registers import COUNTERS, IDENTITY_VALUE, PROFILE_WORDS, Error, Register
 
 ROOT = Path(__file__).parent.parent
-FILES = ("README.md", "docs/descriptor.md", "docs/registers.md")
+FILES = ("README.md", "docs/descriptor.md", "docs/registers.md", "docs/networks.md")
 BLOCK = re.compile(r"(<!-- generated (\w+): python -m scripts\.make_docs -->\n).*?(<!-- end -->\n)", re.S)
 
 
@@ -70,7 +70,9 @@ def descriptor_values() -> str:
     """The values of the descriptor's enumerations."""
     rows = [[f"`{field}`", member.value, member.name] for field, enum in
             (("mask_source", MaskSource), ("score_kind", Score), ("select", Select)) for member in enum]
-    return markdown(["field", "value", "name"], [["`op`", f"0x{OP_CONVOLUTION:02X}", "OP_CONVOLUTION"], *rows])
+    operations = [["`op`", f"0x{value:02X}", name]
+                  for name, value in (("OP_CONVOLUTION", OP_CONVOLUTION), ("OP_VECTOR", OP_VECTOR))]
+    return markdown(["field", "value", "name"], [*operations, *rows])
 
 
 def register_map() -> str:
@@ -117,9 +119,67 @@ def ranking_results() -> str:
                                                      for one in results()["rankings"]])
 
 
+def layers() -> dict:
+    """What ``python -m scripts.layer_table --json docs/results/layers.json`` has measured."""
+    return json.loads((ROOT / "docs/results/layers.json").read_text())
+
+
+def percent(value: float) -> str:
+    """A fraction as a percentage with one decimal."""
+    return f"{100 * value:.1f} %"
+
+
+def layer_cells(one: dict) -> list[str]:
+    """A layer's sizes, and its two runs."""
+    dense, winners = one["dense"], one["winners"]
+    return [f"{one['kernel']}x{one['kernel']}" + (f", stride {one['stride']}" if one["stride"] > 1 else ""),
+            f"{one['channels']}x{one['height']}x{one['width']}", f"{one['out_channels']}", f"{one['count']}",
+            f"{dense['cycles']:,}", percent(dense["utilization"]), f"{winners['cycles']:,}",
+            percent(winners["utilization"]), f"{one['speedup']:.2f}", percent(one["exploitation"])]
+
+
+LAYER_HEADER = ["kernel", "input", "outputs", "layers", "dense", "utilization", "half", "utilization", "speed-up",
+                "exploitation"]
+
+
+def convolution_results() -> str:
+    """ResNet-18's layers, and their mean."""
+    found = layers()
+    mean = found["mean"]
+    rows = [layer_cells(one) for one in found["convolutions"]]
+    rows.append(["**weighted**", "", "", "", "", percent(mean["utilization"]), "", percent(mean["winners_utilization"]),
+                 "", percent(mean["exploitation"])])
+    return markdown(LAYER_HEADER, rows)
+
+
+def depthwise_results() -> str:
+    """MobileNet v1's depthwise layers beside a column of the array."""
+    return markdown([*LAYER_HEADER, "one column of the array", "of Winnow's"],
+                    [[*layer_cells(one), f"{one['one_column_cycles']:,}", f"{one['gain']:.2f}x"]
+                     for one in layers()["depthwise"]])
+
+
+def network_results() -> str:
+    """Whole networks by the model, in RTL where they have been simulated."""
+    rows = []
+    for one in layers()["networks"]:
+        dense, winners = one["dense"], one["winners"]
+        parts = [(run["predicted"], run.get("measured")) for run in (dense, winners)]
+        for name, (predicted, measured) in zip(("dense", "half"), parts, strict=True):
+            first = name == "dense"
+            rows.append([
+                f"`{one['network']}`" if first else "", f"{one['products'] / 1e6:,.1f} M" if first else "", name,
+                f"{predicted['cycles']:,}", f"{measured['cycles']:,}" if measured else "",
+                percent(predicted["utilization"]), percent(predicted["array"]["utilization"]),
+                "" if first else f"{parts[0][0]['cycles'] / predicted['cycles']:.2f}", f"{predicted['bytes']:,}",
+                f"{predicted['compulsory_ratio']:.2f}x"])
+    return markdown(["network", "products", "run", "cycles", "in RTL", "utilization", "layers on the array",
+                     "speed-up", "bytes", "compulsory"], rows)
+
+
 TABLES = {table.__name__: table for table in
           (parameters, descriptor_fields, descriptor_values, register_map, errors, counters, reference_results,
-           ranking_results)}
+           ranking_results, convolution_results, depthwise_results, network_results)}
 
 
 def generate(text: str) -> str:
@@ -130,7 +190,7 @@ def generate(text: str) -> str:
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--check", is_flag=True, help="Write nothing; exit code 1 where a table is not up to date.")
 def make_docs(check: bool) -> None:
-    """Write the tables of README.md, docs/descriptor.md and docs/registers.md that are made from the code."""
+    """Write the tables of README.md and of the pages in docs that are made from the code and from docs/results."""
     stale = []
     for name in FILES:
         path = ROOT / name

@@ -11,8 +11,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
+    from golden.network import QuantizedNetwork
     from hw.config import EngineConfig
     from sim.simulator import Simulator
+
+DEFAULT_RATE = 0.5
+"""Winners of each layer, where neither the network nor the command says how many."""
 
 
 class Failure(click.ClickException):
@@ -92,6 +96,53 @@ seed_option = click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=
 json_option = click.option("--json", "json_path", type=OutputPath(), help="Write the report as JSON.")
 
 
+def winner_options(command: Callable) -> Callable:
+    """Add the winner rates; :func:`with_winners` takes them."""
+    command = click.option("--winner-rates", "rates_path", type=INPUT_FILE, metavar="FILE.json",
+                           help="Winners of each layer, {\"NAME\": rate}; layers not named rank nothing.")(command)
+    return click.option("--winner-rate", type=click.FloatRange(0, 1, min_open=True),
+                        help="Winners among the channels of every layer whose losers a convolution can skip.  "
+                             f"[default: the network's own rules; {DEFAULT_RATE} where it has none]")(command)
+
+
+def is_network_file(name: str) -> bool:
+    """Whether a name is that of a file, not of a network known by name."""
+    return Path(name).suffix in (".npz", ".json")
+
+
+def load_network(name: str) -> "QuantizedNetwork":
+    """The network of this name or file. Raises Refusal or JobError, before any weight is drawn."""
+    from golden.checks import JobError
+    from golden.network import QuantizedNetwork
+    from golden.networks import PATTERNS, build, names
+
+    if is_network_file(name):
+        if not Path(name).is_file():
+            raise Refusal(f"{name}: expected an existing file, got no such file")
+        try:
+            return QuantizedNetwork.load(name)
+        except JobError as error:
+            prefix = "" if str(error).startswith(name) else f"{name}: "
+            raise Refusal(f"{prefix}{error}") from None
+    known = name in names() or any(name.startswith(pattern.partition("WIDTH")[0]) for pattern in PATTERNS)
+    if not known:
+        raise Refusal(f"{name}: expected NETWORK.npz, NETWORK.json, or one of {', '.join((*names(), *PATTERNS))}")
+    return build(name)
+
+
+def with_winners(network: "QuantizedNetwork", rate: float | None, rates_path: Path | None) -> "QuantizedNetwork":
+    """The network with the winners of :func:`winner_options`. Raises Refusal or JobError."""
+    if rate is not None and rates_path is not None:
+        raise click.UsageError("--winner-rate, --winner-rates: expected one of them, got both")
+    if rates_path is not None:
+        from golden.network import read_rates
+
+        return network.with_winners(read_rates(rates_path))
+    if rate is None and not any(node.ranking for node in network.layers):
+        rate = DEFAULT_RATE
+    return network if rate is None else network.with_winners(rate)
+
+
 def command_line() -> str:
     """The command as it was typed."""
     return shlex.join(["winnow", *click.get_current_context().find_root().obj])
@@ -117,7 +168,7 @@ def progress_bar(label: str, total: int, unit: str) -> Iterator[Callable[[int], 
     from tqdm import tqdm
 
     interval = 0.2 if sys.stderr.isatty() else 10
-    with tqdm(total=total, desc=label, unit=unit, unit_scale=unit == "cycles", mininterval=interval,
+    with tqdm(total=total, desc=label, unit=unit, unit_scale=unit in ("cycles", "products"), mininterval=interval,
               maxinterval=interval, dynamic_ncols=True, leave=False, delay=0 if sys.stderr.isatty() else 5) as bar:
         def move(position: int) -> None:
             bar.total = max(bar.total, position)

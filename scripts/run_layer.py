@@ -1,4 +1,4 @@
-"""``winnow run-layer``: one layer in RTL, bit for bit against the golden model."""
+"""``winnow run-layer``: one layer of any operation in RTL, bit for bit against the golden model."""
 
 from pathlib import Path
 
@@ -29,8 +29,9 @@ from scripts.options import (
 def run_layer(job: Path, memory: str, seed: int, out: Path | None, json_path: Path | None, **sizes) -> None:
     """Run the layer job JOB.npz in RTL and compare every byte of the result with the golden model.
 
-    Without --json the report is printed as a table. Exit code 1 when anything differs. The engine is compiled at the
-    first use of its sizes, which takes some 25 seconds or more, and then kept.
+    A job is a convolution (grouped and depthwise too), a pooling (max, average, mean) or an addition. Without --json
+    the report is printed as a table. Exit code 1 when anything differs. The engine is compiled at the first use of its
+    sizes, which takes some 25 seconds or more, and then kept.
 
     \b
     Examples:
@@ -40,12 +41,12 @@ def run_layer(job: Path, memory: str, seed: int, out: Path | None, json_path: Pa
     """
     config = engine_config(**sizes)
 
-    from golden.job import LayerJob
+    from golden.job import load_job
     from golden.reference import run as reference
     from sim.execute import Chain, execute
     from sim.report import bytes_table, cycles_table, stall_table, write_json
 
-    layer = LayerJob.load(job)
+    layer = load_job(job)
     chain = Chain(names=[job.stem], jobs=[layer], expected=[reference(layer)], config=config)
     simulator = open_simulator(config, memory)
     with progress_bar(job.stem, chain.predicted_cycles, "cycles") as move:

@@ -1,5 +1,6 @@
-"""``winnow simulate``: one image through a whole network in RTL, dense and sparse, bit for bit."""
+"""``winnow simulate``: one image through a network in RTL, dense and sparse, bit for bit."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +14,13 @@ from scripts.options import (
     engine_config,
     engine_options,
     json_option,
+    load_network,
     memory_option,
     open_simulator,
     progress_bar,
     seed_option,
+    winner_options,
+    with_winners,
 )
 
 if TYPE_CHECKING:
@@ -24,16 +28,26 @@ if TYPE_CHECKING:
 
     from golden.digits import Digits
     from golden.network import QuantizedNetwork
-    from sim.execute import Chain, Outcome
+    from golden.result import LayerResult
+    from hw.config import EngineConfig
+    from sim.execute import Outcome
+    from sim.network import GoldenLayer
+    from sim.report import Measure
 
 IMAGES_AT_ONCE = 250
 
 
 @click.command()
-@click.argument("network", metavar="lenet4|NETWORK.npz")
+@click.argument("network", metavar="NETWORK")
 @click.option("--image", "index", type=click.IntRange(min=0), help="Which of the digits.  [default: 0]")
 @click.option("--dense", "dense_only", is_flag=True, help="The dense run alone: nothing is ranked or skipped.")
-@click.option("--layer", "layer_name", metavar="NAME", help="This layer alone, on the golden model's input and mask.")
+@click.option("--layer", "layer_names", metavar="NAME", multiple=True,
+              help="This layer alone, on the golden model's inputs and masks; may be given several times.")
+@click.option("--sample-layers", "samples", type=click.IntRange(min=1), metavar="N",
+              help="Simulate N layers alone, drawn evenly over the predicted cycles; the model predicts the others.")
+@click.option("--keep-outputs", is_flag=True,
+              help="Write outputs that stay on chip for the next layer to memory, too, and compare them.")
+@winner_options
 @engine_options
 @memory_option("fast")
 @seed_option
@@ -45,56 +59,87 @@ IMAGES_AT_ONCE = 250
               help="Measure the int8 network's accuracy on all the digits (half a minute).")
 @json_option
 @click.option("--plot", type=OutputPath(".png"), help="Draw cycles and bytes of each layer.")
-def simulate(network: str, index: int | None, dense_only: bool, layer_name: str | None, memory: str, seed: int,
+def simulate(network: str, index: int | None, dense_only: bool, layer_names: tuple[str, ...], samples: int | None,
+             keep_outputs: bool, winner_rate: float | None, rates_path: Path | None, memory: str, seed: int,
              waves: Path | None, data: Path | None, with_accuracy: bool, json_path: Path | None, plot: Path | None,
              **sizes) -> None:
     """Run one image through a network in RTL, as one program, dense and with winners-take-all.
 
-    Every layer's output, scores and winners are compared with the golden model; exit code 1 when a byte differs.
-    NETWORK.npz is a quantized network (golden.network); one whose input is no digit gets random pixels of --seed.
-    The engine is compiled at the first use of its sizes, which takes some 25 seconds or more, and then kept.
+    NETWORK is a name (lenet4, resnet18, mobilenet_v1_0.25_128, ...), NETWORK.json or NETWORK.npz (docs/network.md).
+    Every layer's output, scores and winners are compared with the golden model; exit code 1 when a byte differs. An
+    output that stays on chip shows in its scores and in the next layer only, unless --keep-outputs. A network that
+    takes no digit gets random pixels of --seed. Networks by name but lenet4 have random weights: cycles, bytes and
+    bit-exactness are real, classes are not. The engine is compiled at the first use of its sizes, which takes some 25
+    seconds or more, and then kept.
 
     \b
     Examples:
       winnow simulate lenet4
       winnow simulate lenet4 --image 1234 --accuracy --json lenet4.json --plot lenet4.png
       winnow simulate lenet4 --layer conv2 --rows 8 --waves waves
+      winnow simulate mobilenet_v1_0.25_128 --rows 7 --cols 32 --winner-rate 0.5
+      winnow simulate vgg16 --sample-layers 4
     """
     config = engine_config(**sizes)
-
-    import sim.report as report
-
-    model = _load(network)
+    if layer_names and samples:
+        raise click.UsageError("--layer, --sample-layers: expected one of them, got both")
     if plot and dense_only:
         raise click.UsageError("--plot: expected no --dense, the plot compares dense and sparse")
-    digits, pixels, label = _image(model, index, data, seed, with_accuracy)
-    chains = _chains(model, pixels, config, dense_only, layer_name)
-    outcomes, seconds = _run(open_simulator(config, memory, waves), chains, seed)
-    measures = {name: outcome.measures for name, outcome in outcomes.items()}
+    model = with_winners(load_network(network), winner_rate, rates_path)
 
-    what = model.name + (f", layer {layer_name} alone" if layer_name else "")
-    click.echo(f"{what}; {config.rows}x{config.columns} array, {config.axi_data_bits}-bit AXI, {memory} memory\n")
+    import sim.report as report
+    from sim.network import recording, sample_layers
+
+    runs = ("dense",) if dense_only else ("dense", "sparse")
+    layers = [node.name for node in model.layers if node.op != "concat"]
+    for name in layer_names:
+        if name not in layers:
+            raise Refusal(f"--layer: expected one of {', '.join(layers)}, got {name}")
+    whole = not layer_names and not samples
+    if whole:
+        config = recording(config, len(layers))
+    alone = sample_layers(model, config, samples, seed) if samples else list(layer_names)
+    digits, pixels, label = _image(model, index, data, seed, with_accuracy)
+    golden, results = _golden(model, pixels, runs, alone, to_end=samples is not None)
+    outcomes = _run(model, golden, config, memory, seed, waves, whole, keep_outputs)
+    measures = {run: [measure for outcome in found for measure in outcome.measures] for run, found in outcomes.items()}
+    if samples:
+        measures = {run: _with_predictions(model, config, found, results[run], run == "dense")
+                    for run, found in measures.items()}
+
+    what = model.name + (f", alone: {', '.join(alone)}" if alone else "")
+    click.echo(f"{what}; {config.rows}x{config.columns} array, {config.axi_data_bits}-bit AXI, {memory} memory")
+    if model.weights_are_random:
+        click.echo(f"Random weights (seed {model.seed}): cycles, bytes and bit-exactness are real, classes are not")
+    if samples:
+        click.echo(f"{len(alone)} of {len(layers)} layers simulated, the others by the analytical model (model)")
     cycles = (report.cycles_table(measures["dense"]) if dense_only
               else report.comparison_table(measures["dense"], measures["sparse"]))
-    click.echo(f"Cycles\n{cycles}\n\nBytes\n{report.bytes_table(measures)}\n")
-    click.echo(f"Where the cycles went\n{report.stall_table(measures)}\n")
+    click.echo(f"\nCycles\n{cycles}\n\nBytes\n{report.bytes_table(measures)}\n")
+    simulated = {run: [one for outcome in found for one in outcome.measures] for run, found in outcomes.items()}
+    click.echo(f"Where the cycles went\n{report.stall_table(simulated)}\n")
 
-    summary: dict[str, Any] = {"network": model.name, "layer": layer_name, "image": index or 0, "label": label}
-    if not layer_name:
-        summary["predicted_class"] = {name: int(outcome.results[-1].output.argmax())
-                                      for name, outcome in outcomes.items()}
+    summary: dict[str, Any] = {
+        "network": model.name, "weights_are_random": model.weights_are_random,
+        "weights_seed": model.seed if model.weights_are_random else None, "layers_alone": alone or None,
+        "image": index or 0, "label": label}
+    if whole and not model.weights_are_random:
+        summary["predicted_class"] = {run: int(found[0].results[-1].output.argmax()) for run, found in outcomes.items()}
         click.echo(_classes(summary["predicted_class"], label))
     summary["accuracy"] = _accuracy(model, digits if with_accuracy else None)
-    simulated = sum(outcome.cycles_simulated for outcome in outcomes.values())
-    click.echo(f"Simulated {simulated:,} cycles in {seconds:.1f} s ({simulated / seconds:,.0f} cycles a second)")
-    differences = [f"{name}: {line}" for name, outcome in outcomes.items() for line in outcome.differences]
-    click.echo("Bit-exact, every layer's output, scores and winners: " + ("NO" if differences else "yes"))
+    every = [outcome for found in outcomes.values() for outcome in found]
+    clock, seconds = (sum(getattr(outcome, name) for outcome in every) for name in ("cycles_simulated", "seconds"))
+    click.echo(f"Simulated {clock:,} cycles in {seconds:.1f} s ({clock / seconds:,.0f} cycles a second)")
+    differences = [f"{run}: {line}" for run, found in outcomes.items() for outcome in found
+                   for line in outcome.differences]
+    click.echo(f"Bit-exact, every {'' if whole else 'simulated '}layer's output, scores and winners: "
+               + ("NO" if differences else "yes"))
 
     if json_path:
-        report.write_json(json_path, summary | _details(measures, dense_only) | {
+        report.write_json(json_path, summary | _details(measures, dense_only, alone) | {
             "rows": config.rows, "cols": config.columns, "axi_width": config.axi_data_bits,
             "act_buffer_bytes": config.act_buffer_bytes, "weight_buffer_bytes": config.weight_buffer_bytes,
-            "memory": memory, "seed": seed, "command": command_line(), "cycles_simulated": simulated,
+            "memory": memory, "seed": seed, "command": command_line(), "cycles_simulated": clock,
             "seconds": seconds, "bit_exact": not differences, "differences": differences})
     if plot:
         from sim.plots import plot_comparison
@@ -103,15 +148,6 @@ def simulate(network: str, index: int | None, dense_only: bool, layer_name: str 
                         dense=measures["dense"], sparse=measures["sparse"])
     if differences:
         raise Failure(f"not bit-exact: {differences[0]}")
-
-
-def _load(network: str) -> "QuantizedNetwork":
-    from golden.lenet import MODEL_PATH
-    from golden.network import QuantizedNetwork
-
-    if network != "lenet4" and not Path(network).is_file():
-        raise Refusal(f"{network}: expected lenet4 or an existing file NETWORK.npz, got no such file")
-    return QuantizedNetwork.load(MODEL_PATH if network == "lenet4" else network)
 
 
 def _image(model: "QuantizedNetwork", index: int | None, data: Path | None, seed: int,
@@ -134,32 +170,57 @@ def _image(model: "QuantizedNetwork", index: int | None, data: Path | None, seed
     return found, quantize_pixels(found.images[index:index + 1])[0], int(found.labels[index])
 
 
-def _chains(model: "QuantizedNetwork", pixels: "np.ndarray", config, dense_only: bool,
-            layer_name: str | None) -> dict[str, "Chain"]:
-    """The programs to run: dense, and sparse unless ``dense_only``; of one layer if it is named."""
-    from sim.execute import Chain
+def _golden(model: "QuantizedNetwork", pixels: "np.ndarray", runs: Sequence[str], alone: Sequence[str], *,
+            to_end: bool) -> "tuple[dict[str, list[GoldenLayer]], dict[str, dict[str, LayerResult]]]":
+    """Of each run the layers ``alone``, or all if there are none, and the results of every layer.
 
-    names = [layer.name for layer in model.layers]
-    if layer_name is not None and layer_name not in names:
-        raise Refusal(f"--layer: expected one of {', '.join(names)}, got {layer_name}")
-    if layer_name is None and len(names) > config.profile_layers:
-        raise Refusal(f"{model.name}: expected at most {config.profile_layers} layers, got {len(names)}")
-    chosen = slice(None) if layer_name is None else slice(names.index(layer_name), names.index(layer_name) + 1)
-    chains = {}
-    for name in ("dense",) if dense_only else ("dense", "sparse"):
-        jobs, expected = zip(*model.run(pixels, dense=name == "dense")[chosen], strict=True)
-        chains[name] = Chain(names=names[chosen], jobs=jobs, expected=expected, config=config, dense=name == "dense")
-    return chains
+    It goes on to the network's end where all layers are wanted, or ``to_end``.
+    """
+    from sim.network import golden_layers
+
+    kept, results = {}, {}
+    wanted = set(alone) or {node.name for node in model.layers}
+    products = sum(node.macs for node in model.layers)
+    with progress_bar("golden model", products * len(runs), "products") as move:
+        for number, run in enumerate(runs):
+            kept[run], results[run], done = [], {}, number * products
+            for layer in golden_layers(model, pixels, dense=run == "dense"):
+                results[run][layer.node.name] = layer.result
+                if layer.node.name in wanted:
+                    kept[run].append(layer)
+                done += layer.node.macs
+                move(done)
+                if len(kept[run]) == len(wanted) and not to_end:
+                    break
+    return kept, results
 
 
-def _run(simulator, chains: dict[str, "Chain"], seed: int) -> tuple[dict[str, "Outcome"], float]:
-    """The outcomes by name and the seconds that they took, with a progress bar of simulated cycles."""
+def _run(model: "QuantizedNetwork", golden: "Mapping[str, Sequence[GoldenLayer]]", config: "EngineConfig", memory: str,
+         seed: int, waves: Path | None, whole: bool, keep_outputs: bool) -> "dict[str, list[Outcome]]":
+    """Each run's outcomes, of the whole network or of each layer alone, with a progress bar of simulated cycles."""
     from sim.execute import execute
+    from sim.network import layer_chain, network_chain
 
-    expected = sum(chain.predicted_cycles for chain in chains.values())
-    with progress_bar("simulating", expected, "cycles") as move:
-        outcomes = execute(simulator, list(chains.values()), seed=seed, progress=lambda _, cycles: move(cycles))
-    return dict(zip(chains, outcomes, strict=True)), sum(outcome.seconds for outcome in outcomes)
+    chains = {}
+    for run, layers in golden.items():
+        dense = run == "dense"
+        chains[run] = ([network_chain(model, layers, config, dense=dense, keep_outputs=keep_outputs)] if whole
+                       else [layer_chain(layer, config, dense=dense) for layer in layers])
+    every = [chain for found in chains.values() for chain in found]
+    simulator = open_simulator(config, memory, waves)
+    with progress_bar("simulating", sum(chain.predicted_cycles for chain in every), "cycles") as move:
+        outcomes = iter(execute(simulator, every, seed=seed, progress=lambda _, cycles: move(cycles)))
+    return {run: [next(outcomes) for _ in found] for run, found in chains.items()}
+
+
+def _with_predictions(model: "QuantizedNetwork", config: "EngineConfig", simulated: "Sequence[Measure]",
+                      results: "Mapping[str, LayerResult]", dense: bool) -> "list[Measure]":
+    """All layers in order: what was simulated, and the analytical model's figures of the others."""
+    from sim.network import estimate_network, predicted_measure
+
+    found = {one.name: one for one in simulated}
+    return [found.get(one.name) or predicted_measure(one, config)
+            for one in estimate_network(model, config, dense=dense, results=results)]
 
 
 def _accuracy(model: "QuantizedNetwork", found: "Digits | None") -> dict[str, Any]:
@@ -191,8 +252,8 @@ def _classes(classes: dict[str, int], label: int | None) -> str:
     return f"Class: {found}" + ("" if label is None else f"; the label is {label}")
 
 
-def _details(measures: dict[str, list], dense_only: bool) -> dict[str, Any]:
-    """Every layer and the total for JSON."""
+def _details(measures: "Mapping[str, Sequence[Measure]]", dense_only: bool, alone: Sequence[str]) -> dict[str, Any]:
+    """Every layer and the total for JSON; ``simulated`` says whether in RTL."""
     import sim.report as report
 
     whole = {name: report.with_total(layers) for name, layers in measures.items()}
@@ -202,4 +263,5 @@ def _details(measures: dict[str, list], dense_only: bool) -> dict[str, Any]:
         lines = [line.fields() | {"dense": one.fields(), "sparse": two.fields()}
                  for line, one, two in zip(compared, whole["dense"], whole["sparse"], strict=True)]
     count = len(measures["dense"])
-    return {"layers": lines[:count], "total": lines[-1]}
+    return {"layers": [line | {"simulated": not alone or line["name"] in alone} for line in lines[:count]],
+            "total": lines[-1]}

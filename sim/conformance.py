@@ -5,11 +5,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from golden.job import LayerJob
-from golden.random_jobs import random_job
+from golden.job import AddJob, Job, LayerJob
+from golden.random_jobs import random_job, random_operation
 from golden.reference import LayerResult
 from golden.reference import run as reference
-from hw.plan import Plan, PlanError
+from hw.plan import EVERY_WINNER, Plan, PlanError
+from hw.program import job_inputs
 
 from .execute import Chain, Outcome, execute
 from .report import deviation, percent
@@ -17,9 +18,15 @@ from .simulator import Simulator
 from .verilator import SimulationError
 
 OCCURRENCES = (
-    "banding", "weights streamed", "channels in chunks", "stride", "pool", "no padding", "uneven padding", "one pixel",
-    "one channel", "partial group", "empty mask", "full mask", "no mask", "ties at the border", "topk", "energy",
-    "threshold", "score mean", "score absmax")
+    "convolution", "grouped", "depthwise", "max pooling", "average pooling", "mean", "addition", "blocks left out",
+    "banding", "passes", "channels in chunks", "stride", "pool", "padded pool", "no padding", "uneven padding",
+    "one pixel", "one channel", "more channels than the engine's", "partial group", "empty mask", "full mask",
+    "no mask", "ties at the border", "topk", "energy", "threshold", "score mean", "score absmax")
+
+
+def drawn_job(seed: int, max_macs: int) -> Job:
+    """Odd seeds draw any operation, even ones a convolution of all input channels."""
+    return random_operation(seed, max_macs=max_macs) if seed % 2 else random_job(seed, max_macs=max_macs)
 
 
 @dataclass(kw_only=True)
@@ -86,7 +93,7 @@ def run_batch(simulator: Simulator, name: str, seeds: range, *, max_macs: int = 
     tally = Tally()
     chains, kept = [], []
     for seed in seeds:
-        job = random_job(seed, max_macs=max_macs)
+        job = drawn_job(seed, max_macs)
         tally.jobs += 1
         try:
             chains.append(Chain(names=[f"job {seed}"], jobs=[job], expected=[reference(job)], config=simulator.config))
@@ -140,21 +147,29 @@ def _judge(tally: Tally, simulator: Simulator, outcome: Outcome, repeat: str) ->
     tally.failures += [f"{fault}; {repeat}" for fault in faults]
 
 
-def occurrences(job: LayerJob, result: LayerResult, plan: Plan) -> Counter:
+def occurrences(job: Job, result: LayerResult, plan: Plan) -> Counter:
     """Which of :data:`OCCURRENCES` a job is an example of."""
-    mask, ranking = job.channel_mask, job.ranking
-    select = ranking.select if ranking else "all"
+    select = job.ranking.select if job.ranking else "all"
+    score = job.ranking.score if job.ranking else "max"
     lost = result.winners == 0
     tie = lost.any() and not lost.all() and result.scores[~lost].min() == result.scores[lost].max()
+    masks = [mask for _, mask in job_inputs(job)]
+    layer, convolves, adds = plan.layer, isinstance(job, LayerJob), isinstance(job, AddJob)
+    padding = () if adds else job.padding
     holds = {
-        "banding": plan.band_count > 1, "weights streamed": not plan.weights_resident,
-        "channels in chunks": len(plan.chunks) > 1, "stride": max(job.stride) > 1, "pool": job.pool is not None,
-        "no padding": max(job.padding) == 0, "uneven padding": len(set(job.padding)) > 1,
-        "one pixel": job.conv_shape[1:] == (1, 1), "one channel": job.input.shape[0] == 1,
+        "convolution": convolves and not layer.vector and layer.groups == 1, "grouped": layer.groups > 1,
+        "depthwise": convolves and layer.vector, "max pooling": job.op == "max_pool",
+        "average pooling": job.op == "average_pool", "mean": job.op == "mean", "addition": adds,
+        "blocks left out": plan.shape.blocks, "banding": plan.band_count > 1,
+        "passes": plan.pass_winners != EVERY_WINNER, "channels in chunks": len(plan.chunks) > 1 and not layer.vector,
+        "stride": max(layer.stride) > 1, "pool": convolves and job.pool is not None,
+        "padded pool": max(layer.pool_padding) > 0, "no padding": max(padding, default=0) == 0,
+        "uneven padding": len(set(padding)) > 1, "one pixel": layer.conv_extent == (1, 1),
+        "one channel": layer.channels == 1,
+        "more channels than the engine's": layer.channels > plan.config.max_channels,
         "partial group": plan.shape.out_channels % plan.config.columns != 0,
-        "empty mask": mask is not None and not mask.any(), "full mask": mask is not None and bool(mask.all()),
-        "no mask": mask is None, "ties at the border": bool(tie), "topk": select == "topk",
-        "energy": select == "energy", "threshold": select == "threshold",
-        "score mean": ranking is not None and ranking.score == "mean",
-        "score absmax": ranking is not None and ranking.score == "absmax"}
+        "empty mask": any(mask is not None and not mask.any() for mask in masks),
+        "full mask": any(mask is not None and mask.all() for mask in masks), "no mask": masks[0] is None,
+        "ties at the border": bool(tie), "topk": select == "topk", "energy": select == "energy",
+        "threshold": select == "threshold", "score mean": score == "mean", "score absmax": score == "absmax"}
     return Counter(name for name in OCCURRENCES if holds[name])

@@ -14,10 +14,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from hw.config import EngineConfig
-from hw.plan import LayerShape
-
 from .analytical import Prediction, ideal_cycles
+from .workload import Workload
 
 READ = {"activations": ("read_activations",), "weights": ("read_weights",),
         "parameters": ("read_parameters", "read_mask", "read_program")}
@@ -28,9 +26,14 @@ WRITTEN = {"activations": ("write_activations",), "mask": ("write_mask",)}
 
 @dataclass(frozen=True, kw_only=True)
 class Measure:
-    """What a layer cost in RTL (``winners`` of ``channels`` took part), and what the analytical model says."""
+    """What a layer cost in RTL (``winners`` of ``channels`` took part), and what the analytical model says.
+
+    ``skips``: its cycles follow its winners (a convolution of all input channels). ``ideal_cycles``: 0 for operations
+    without weights.
+    """
 
     name: str
+    skips: bool
     rows: int
     cols: int
     channels: int
@@ -45,9 +48,9 @@ class Measure:
     bit_exact: bool
 
     @property
-    def utilization(self) -> float:
-        """The fraction of the array's products that were needed."""
-        return self.ideal_cycles / self.cycles
+    def utilization(self) -> float | None:
+        """The fraction of the array's products that were needed; None for operations without any."""
+        return self.ideal_cycles / self.cycles if self.ideal_cycles else None
 
     @property
     def bytes_as_predicted(self) -> bool:
@@ -67,16 +70,17 @@ class Measure:
         }
 
 
-def measure(*, name: str, shape: LayerShape, config: EngineConfig, winners: int, counters: Mapping[str, int],
-            prediction: Prediction, bit_exact: bool) -> Measure:
+def measure(*, name: str, workload: Workload, counters: Mapping[str, int], prediction: Prediction,
+            bit_exact: bool) -> Measure:
     """The measure of one layer from its own counters (the names of ``hw.registers.COUNTERS``)."""
+    layer, config, winners = workload.plan.layer, workload.plan.config, workload.winner_counts[0]
     return Measure(
-        name=name, rows=config.rows, cols=config.columns, channels=shape.channels, winners=winners,
-        cycles=counters["cycles"], array_active_cycles=counters["array_active"],
+        name=name, rows=config.rows, cols=config.columns, channels=layer.channels, winners=winners,
+        skips=not layer.vector, cycles=counters["cycles"], array_active_cycles=counters["array_active"],
         stall_cycles={key.removeprefix("stall_"): value for key, value in counters.items() if key.startswith("stall_")},
         bytes_read={kind: sum(counters[key] for key in keys) for kind, keys in READ.items()},
         bytes_written={kind: sum(counters[key] for key in keys) for kind, keys in WRITTEN.items()},
-        ideal_cycles=ideal_cycles(shape, winners, config), predicted=prediction, bit_exact=bit_exact)
+        ideal_cycles=ideal_cycles(layer, winners, config), predicted=prediction, bit_exact=bit_exact)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,13 +111,16 @@ class Comparison:
 
 
 def compare(dense: Sequence[Measure], sparse: Sequence[Measure]) -> list[Comparison]:
-    """Every layer, and behind several of them the total."""
+    """Every layer, and behind several of them the total; what does not skip has no ideal of its own, and counts as it
+    is in the total's."""
     layers = [Comparison(name=one.name, channels=two.channels, winners=two.winners, dense_cycles=one.cycles,
-                         sparse_cycles=two.cycles, ideal=two.channels / two.winners if two.winners else None)
+                         sparse_cycles=two.cycles,
+                         ideal=two.channels / two.winners if two.winners and two.skips else None)
               for one, two in zip(dense, sparse, strict=True)]
     if len(layers) == 1:
         return layers
-    scaled = sum(layer.dense_cycles * layer.winners / layer.channels for layer in layers)
+    scaled = sum(one.cycles * (two.winners / two.channels if two.skips else 1)
+                 for one, two in zip(dense, sparse, strict=True))
     cycles = sum(layer.dense_cycles for layer in layers)
     total = Comparison(name="total", channels=None, winners=None, dense_cycles=cycles,
                        sparse_cycles=sum(layer.sparse_cycles for layer in layers),
@@ -128,7 +135,7 @@ def total(measures: Sequence[Measure], name: str = "total") -> Measure:
 
     predictions = [one.predicted for one in measures]
     return Measure(
-        name=name, rows=measures[0].rows, cols=measures[0].cols,
+        name=name, rows=measures[0].rows, cols=measures[0].cols, skips=True,
         channels=sum(one.channels for one in measures), winners=sum(one.winners for one in measures),
         cycles=sum(one.cycles for one in measures),
         array_active_cycles=sum(one.array_active_cycles for one in measures),

@@ -12,7 +12,7 @@ from amaranth.sim import Simulator
 from golden.job import LayerJob
 from golden.reference import LayerResult
 from hw.config import EngineConfig
-from hw.descriptor import DESCRIPTOR_BYTES, FIELDS, LAYOUT, pack, unpack
+from hw.descriptor import DESCRIPTOR_BYTES, FIELDS, LAYOUT, OP_CONVOLUTION, OP_VECTOR, pack, unpack
 from hw.program import MemoryProgram, build_program
 from sim.simulator import Program
 
@@ -109,6 +109,42 @@ class StallRule:
 def descriptor(**values: int):
     """A descriptor constant with these fields, zero elsewhere."""
     return LAYOUT.from_bits(int.from_bytes(pack({field.name: 0 for field in FIELDS} | values), "little"))
+
+
+POSITIVE = (
+    "in_channels", "in_rows", "in_cols", "in_row_pitch", "strip_rows", "last_strip_rows", "strips", "pitch",
+    "stride_x", "stride_y", "load_phases", "weight_block", "weight_block_last", "pass_winners", "out_groups",
+    "group_columns", "last_columns", "kernel_h", "kernel_w", "depth_multiplier", "phases", "phase_taps",
+    "phase_taps_more", "tiles", "tile_positions", "last_rows", "out_rows", "out_cols", "out_cols_last",
+    "out_strip_rows", "positions", "pool_h", "pool_w", "pool_stride_x", "chunk", "out_channels",
+)
+"""Fields that must not be 0."""
+
+
+def highest(config: EngineConfig, vector: bool) -> dict[str, int]:
+    """The largest values of the fields that an engine bounds."""
+    tile = config.vector_lanes if vector else config.rows
+    return {"stride_x": 4, "stride_y": 4, "group_columns": config.columns, "last_columns": config.columns,
+            "in_channels": config.max_channels, "chunk": config.axi_bytes, "mask_source": 2, "mask_source_2": 1,
+            "tile_positions": tile, "last_rows": tile}
+
+
+def is_malformed(fields: dict[str, int], config: EngineConfig) -> bool:
+    """What the engine must refuse as a descriptor, independent of the hardware's check."""
+    vector, of_memory = fields["op"] == OP_VECTOR, 0 < fields["mask_source"]
+    channels = fields["first_channel"] + (fields["out_groups"] - 1) * fields["group_columns"] + fields["last_columns"]
+    gathered = fields["select"] or fields["score_resume"] or not fields["score_final"]
+    return bool(
+        fields["op"] not in (OP_CONVOLUTION, OP_VECTOR) or any(fields[name] == 0 for name in POSITIVE)
+        or any(fields[name] > high for name, high in highest(config, vector).items())
+        or channels > fields["out_channels"] or (fields["out_channels"] > config.max_channels and gathered)
+        or fields["in_channels"] <= fields["mask_skip"]
+        or (fields["add"] and (not vector or fields["strips"] != 2 or fields["mask_source"] == 2
+                              or fields["act_resident"]))
+        or (fields["lists"] and (vector or not fields["act_dense"] or fields["strips"] != 1))
+        or (fields["weights_ahead"] and (fields["lists"] or fields["add"] or of_memory))
+        or fields["parameter_base"] % 16 or any(fields[name] % 2 for name in (
+            "mask_base", "mask_base_2", "block_mask_base", "block_mask_group")))
 
 
 def bytes_of(value: int, count: int) -> list[int]:

@@ -9,6 +9,7 @@ import sys
 import click
 import pytest
 
+from golden.network import QuantizedNetwork
 from hw.descriptor import DESCRIPTOR_BYTES, FIELDS, pack
 from hw.registers import COUNTERS, Error, Register
 from scripts.cli import main, winnow
@@ -142,13 +143,21 @@ def test_examples_run(tmp_path, monkeypatch, capsys):
     for example in blocks(README, "python"):
         exec(compile(example, "README.md", "exec"), {})
     assert (tmp_path / "JOB.npz").exists() and "module winnow(" in (tmp_path / "winnow.sv").read_text()
-    topology, = blocks(README, "csv")
-    (tmp_path / "TOPOLOGY.csv").write_text(topology)
+    for name, language in (("TOPOLOGY.csv", "csv"), ("NETWORK.json", "json")):
+        text, = blocks(README, language)
+        (tmp_path / name).write_text(text)
     estimates = [line for line in commands(README, "winnow") if line.startswith("winnow estimate ")]
     assert estimates
     for line in estimates:
         assert main(shlex.split(line)[1:]) == 0, line
     assert "conv_b" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/network.md"])
+def test_example_networks_are_networks(name, tmp_path):
+    for text in blocks(TEXTS[name], "json"):
+        (tmp_path / "NETWORK.json").write_text(text)
+        assert len(QuantizedNetwork.load(tmp_path / "NETWORK.json").layers) == text.count('"name"') - 1
 
 
 def test_the_demo_s_table_is_that_of_the_results():

@@ -179,11 +179,13 @@ def test_quantized_layer_is_near_the_float_one(relu):
     real = real.relu() if relu else real
     layer = quantize_layer(name="layer", weight=weight, bias=bias, input_scale=0.05, input_zero_point=3,
                            output_range=(real.min().item(), real.max().item()), relu=relu)
-    assert np.abs(layer.weight.astype(int)).max(axis=(1, 2, 3)).tolist() == [127] * 6
+    tensors, zero_point = layer.tensors, layer.output_zero_point
+    assert np.abs(tensors.weight.astype(int)).max(axis=(1, 2, 3)).tolist() == [127] * 6
+    assert layer.activation == (zero_point if relu else -128, 127)
 
-    sums = torch.as_tensor(layer.weight[:, :, 0, 0]).long() @ (q - 3) + torch.as_tensor(layer.bias).long()[:, None]
-    scaled = requantize(sums, torch.as_tensor(layer.multiplier)[:, None], torch.as_tensor(layer.shift)[:, None])
-    output = (scaled + layer.output_zero_point).clamp(layer.activation_min, layer.activation_max)
+    sums = torch.as_tensor(tensors.weight[:, :, 0, 0]).long() @ (q - 3) + torch.as_tensor(tensors.bias).long()[:, None]
+    scaled = requantize(sums, torch.as_tensor(tensors.multiplier)[:, None], torch.as_tensor(tensors.shift)[:, None])
+    output = (scaled + zero_point).clamp(*layer.activation)
     error = (layer.output_scale * (output - layer.output_zero_point) - real).abs()
     # Half a step of the output; half a step of each weight, times an input of at most 131 * 0.05; of the bias.
     steps = weight.flatten(1).abs().amax(1).double() / 127

@@ -118,8 +118,8 @@ def test_floating_point_is_refused_by_name():
 @pytest.mark.parametrize(("fields", "message"), [
     ({"score": "sum"}, "score: expected one of max, absmax, mean, got 'sum'"),
     ({"select": "best"}, "select: expected one of all, topk, energy, threshold, got 'best'"),
-    ({"select": "topk"}, "select_value: expected k in 1..4096 (an integer) for topk, got 0"),
-    ({"select": "topk", "value": 1.5}, "select_value: expected k in 1..4096 (an integer) for topk, got 1.5"),
+    ({"select": "topk"}, "select_value: expected k in 1..65535 (an integer) for topk, got 0"),
+    ({"select": "topk", "value": 1.5}, "select_value: expected k in 1..65535 (an integer) for topk, got 1.5"),
     ({"select": "topk", "value": None}, "select_value: expected a number, got None"),
     ({"select": "energy", "value": 1.01}, "select_value: expected eps in 0..1 for energy, got 1.01"),
     ({"select": "energy", "value": math.nan}, "select_value: expected eps in 0..1 for energy, got nan"),

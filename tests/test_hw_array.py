@@ -1,12 +1,9 @@
-"""The systolic array, and the feed before it, against numpy."""
-
-from random import Random
+"""The systolic array against numpy."""
 
 import numpy as np
 import pytest
 
 from hw.array import SystolicArray
-from hw.feed import Feed
 
 from .hw_helpers import simulate
 
@@ -73,34 +70,4 @@ def test_sums_wrap_at_32_bits():
         assert 255 * 128 * taps > 2**31
         assert ctx.get(component.sums) == 255 * 128 * taps % 2**32
 
-    simulate(component, bench)
-
-
-@pytest.mark.parametrize(("rows", "columns"), [(3, 2), (8, 8)])
-def test_feed(rows, columns):
-    """Control issued now meets the read data of three cycles later; lanes outside and idle cycles are zero."""
-    component, random = Feed(rows=rows, columns=columns), Random(rows)
-    issues, data = [], []
-
-    async def bench(ctx):
-        for now in range(300):
-            issues.append({"issue": random.randrange(2), "first": random.randrange(2), "last": random.randrange(2),
-                           "lane_inside": random.getrandbits(rows), "zero_point": random.choice((-128, 127, 0, 5))})
-            data.append(([random.randint(-128, 127) for _ in range(rows)],
-                         [random.randint(-128, 127) for _ in range(columns)]))
-            for name, value in issues[-1].items():
-                ctx.set(getattr(component, name), value)
-            ctx.set(component.act_data, packed(data[-1][0], 8))
-            ctx.set(component.weight_data, packed(data[-1][1], 8))
-            if now >= Feed.LATENCY:
-                issue, (acts, weights) = issues[now - Feed.LATENCY], data[now - 1]
-                expected = [act - issue["zero_point"] if issue["issue"] and issue["lane_inside"] >> n & 1 else 0
-                            for n, act in enumerate(acts)]
-                assert ctx.get(component.acts) == packed(expected, 9)
-                assert ctx.get(component.weights) == packed(weights, 8)
-                assert ctx.get(component.array_first) == (issue["issue"] & issue["first"])
-                assert ctx.get(component.array_last) == (issue["issue"] & issue["last"])
-            await ctx.tick()
-
-    assert Feed.LATENCY == 4
     simulate(component, bench)

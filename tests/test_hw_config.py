@@ -13,7 +13,10 @@ from hw.config import ConfigError, EngineConfig, ceil_div, ceil_power_of_two
 @pytest.mark.parametrize(("field", "value", "expected"), [
     ("rows", 0, "1..64"), ("rows", 65, "1..64"), ("columns", 0, "1..64"), ("columns", 65, "1..64"),
     ("axi_data_bits", 32, "64 or 128"), ("axi_data_bits", 256, "64 or 128"),
-    ("requantize_lanes", 0, "at least 1"), ("max_channels", 0, "1..65535"), ("max_channels", 65536, "1..65535"),
+    ("requantize_lanes", 0, "at least 1"), ("vector_lanes", 0, "at least 1"),
+    ("psum_tiles", 0, "a power of two, 1..1024"), ("psum_tiles", 12, "a power of two, 1..1024"),
+    ("psum_tiles", 2048, "a power of two, 1..1024"), ("max_channels", 0, "1..65535"),
+    ("max_channels", 65536, "1..65535"),
     ("act_buffer_bytes", 48, "a multiple of 16 from 64 to 8388608"),
     ("act_buffer_bytes", 1000, "a multiple of 16 from 64 to 8388608"),
     ("weight_buffer_bytes", 1 << 24, "a multiple of 16 from 64 to 8388608"),
@@ -21,7 +24,7 @@ from hw.config import ConfigError, EngineConfig, ceil_div, ceil_power_of_two
     ("output_ring_bytes", 32, "a power of two from 64 to 65536"),
     ("output_ring_bytes", 1 << 17, "a power of two from 64 to 65536"),
     ("rank_lanes", 12, "8, 16, 32 or 64"), ("outstanding_reads", 1, "2..256"),
-    ("profile_layers", 3, "a power of two, 1..64"),
+    ("profile_layers", 3, "a power of two, 1..256"), ("profile_layers", 512, "a power of two, 1..256"),
 ])
 def test_sizes_that_cannot_be_built(field, value, expected):
     with pytest.raises(ConfigError, match=f"^{re.escape(f'{field}: expected {expected}, got {value}')}$"):
@@ -39,9 +42,11 @@ def test_a_config_does_not_change():
         EngineConfig().rows = 8
 
 
-@given(rows=st.integers(1, 64), columns=st.integers(1, 64), lanes=st.integers(1, 64), bits=st.sampled_from((64, 128)))
-def test_derived_sizes(rows, columns, lanes, bits):
-    config = EngineConfig(rows=rows, columns=columns, requantize_lanes=lanes, axi_data_bits=bits)
+@given(rows=st.integers(1, 64), columns=st.integers(1, 64), lanes=st.integers(1, 64), bits=st.sampled_from((64, 128)),
+       vector_lanes=st.integers(1, 80))
+def test_derived_sizes(rows, columns, lanes, bits, vector_lanes):
+    config = EngineConfig(rows=rows, columns=columns, requantize_lanes=lanes, axi_data_bits=bits,
+                          vector_lanes=vector_lanes, output_ring_bytes=4096)
     assert config.axi_bytes == bits // 8
     assert config.requantize_lanes == min(lanes, rows)
     for banks, least in ((config.act_banks, rows), (config.weight_banks, columns),
@@ -50,6 +55,13 @@ def test_derived_sizes(rows, columns, lanes, bits):
         assert banks // 2 < max(least, config.axi_bytes)
     lanes = config.requantize_lanes
     assert (config.drain_chunks - 1) * lanes < rows <= config.drain_chunks * lanes
+    # A read of the activation buffer serves a row vector, or three neighbouring taps of the vector unit's lanes.
+    vector_lanes = min(vector_lanes, config.act_banks - 2)
+    assert config.vector_lanes == vector_lanes
+    assert (config.vector_chunks - 1) * lanes < vector_lanes <= config.vector_chunks * lanes
+    assert config.act_read_bytes == max(rows, vector_lanes + 2) <= config.act_banks
+    assert config.weight_read_bytes == max(columns, 3) <= config.weight_banks
+    assert config.position_lanes == max(rows, vector_lanes)
 
 
 @given(a=st.integers(0, 1 << 40), b=st.integers(1, 1 << 20))

@@ -4,7 +4,7 @@ from random import Random
 
 import pytest
 
-from hw.control import WATCHDOG_CYCLES, Control, Counters, Registers
+from hw.control import AHEAD, WATCHDOG_CYCLES, Control, Counters, Registers
 from hw.registers import COUNTERS, IDENTITY_VALUE, PROFILE_WORDS, Error, Register
 
 from .hw_helpers import StallRule, simulate
@@ -278,4 +278,49 @@ def test_counters_and_profile(layers):
                 for n, count in enumerate(record):
                     assert await value_of(ctx, layer * PROFILE_WORDS + n, 1) == count % 2**32
 
+    simulate(component, bench)
+
+
+def test_counters_of_what_is_read_ahead():
+    """Bytes and beats that are read for a layer before it begins count when it does; the others at once."""
+    component, random = Counters(layers=2), Random(0)
+
+    async def values(ctx) -> list[int]:
+        found = []
+        for index in range(len(COUNTERS)):
+            ctx.set(component.index, index)
+            await ctx.tick()
+            found.append(ctx.get(component.value))
+        return found
+
+    async def bench(ctx):
+        counts, waiting = [0] * len(COUNTERS), [0] * len(COUNTERS)
+        for _ in range(6):
+            for ahead in (0, 1):
+                ctx.set(component.ahead, ahead)
+                for _ in range(random.randint(1, 20)):
+                    amounts = [random.randrange(100) for _ in COUNTERS]
+                    ctx.set(component.increments, sum(amount << 16 * n for n, amount in enumerate(amounts)))
+                    for n, amount in enumerate(amounts):
+                        (waiting if ahead and COUNTERS[n] in AHEAD else counts)[n] += amount
+                    await ctx.tick()
+                ctx.set(component.increments, 0)
+                await ctx.tick()
+                if ahead:
+                    assert await values(ctx) == counts
+                    ctx.set(component.ahead, 0)
+                    await ctx.tick()
+                    counts = [sum(both) for both in zip(counts, waiting, strict=True)]
+                    waiting = [0] * len(COUNTERS)
+                assert await values(ctx) == counts
+        ctx.set(component.ahead, 1)
+        ctx.set(component.increments, (1 << 16 * len(COUNTERS)) - 1)
+        ctx.set(component.clear, 1)
+        await ctx.tick()
+        for name in ("ahead", "increments", "clear"):
+            ctx.set(getattr(component, name), 0)
+        await ctx.tick()
+        assert await values(ctx) == [0] * len(COUNTERS)
+
+    assert {"read_weights", "read_parameters", "read_beats"} == set(AHEAD)
     simulate(component, bench)

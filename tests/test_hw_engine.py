@@ -1,34 +1,86 @@
-"""The whole engine on random jobs: stalls of the memory change no bit, and layers chain through memory."""
+"""The whole engine on random jobs and networks: stalls of the memory change no bit, and layers chain through memory.
+
+Results are those of the reference, bytes read and written those of tests/descriptor_model.py.
+"""
+
+from dataclasses import replace
+from random import Random
 
 import numpy as np
+import pytest
 
 from golden.job import LayerJob
-from golden.random_jobs import random_job
+from golden.random_jobs import OPERATIONS, random_job, random_operation
 from golden.reference import run as reference
+from hw.plan import PlanError
 from hw.program import build_program
 from hw.registers import Error
 
+from .descriptor_model import Machine
 from .hw_helpers import SMALL, assert_same, build, program_of
+from .random_networks import assert_results, random_network
+
+
+def assert_traffic(memory, run) -> None:
+    """Every byte is asked for once."""
+    machine = Machine(memory, SMALL)
+    machine.run()
+    assert {name: run.counters[name] for name in machine.traffic} == machine.traffic
+
+
+def small_jobs() -> list:
+    """Convolutions of all kinds, and two of every operation that fits the engine."""
+    jobs = [random_job(seed, max_macs=25_000, max_channels=300) for seed in range(8)]
+    for kind in OPERATIONS:
+        drawn = (random_operation(seed, kind=kind, max_macs=10_000, max_channels=100) for seed in range(20))
+        fitting = []
+        while len(fitting) < 2:
+            job = next(drawn)
+            try:
+                build(job)
+            except PlanError:
+                continue
+            fitting.append(job)
+        jobs += fitting
+    return jobs
 
 
 def test_stalls_change_no_bit(simulator):
-    """Ten random jobs, the same bytes and the same results on both memories; the AXI checker watches."""
-    jobs = [random_job(seed, max_macs=25_000, max_channels=300) for seed in range(10)]
+    """The same bytes and the same results on both memories; the AXI checker watches."""
+    jobs = small_jobs()
     memories, programs = zip(*map(build, jobs), strict=True)
     fast = simulator(SMALL).run(programs)
     stalled = simulator(SMALL, "stall").run(programs, seed=7)
-    for seed, (job, memory, run, other) in enumerate(zip(jobs, memories, fast, stalled, strict=True)):
+    for index, (job, memory, run, other) in enumerate(zip(jobs, memories, fast, stalled, strict=True)):
         expected = reference(job)
         for one in (run, other):
             assert one.error == Error.NONE
-            assert_same(memory.results(one.image)[0], expected, f"job {seed}")
-        assert other.counters["cycles"] != run.counters["cycles"]
-        for name in run.counters:
-            if name.startswith(("read_", "write_", "array_active")):
-                assert run.counters[name] == other.counters[name], name
+            assert_same(memory.results(one.image)[0], expected, f"job {index}, {job.op}")
+            assert_traffic(memory, one)
+        for name in ("read_beats", "write_beats", "array_active"):
+            assert run.counters[name] == other.counters[name], name
+    assert [run.counters["cycles"] for run in fast] != [run.counters["cycles"] for run in stalled]
 
 
-def test_layers_chain(simulator):
+def test_networks(simulator):
+    """Layers of all kinds behind each other, with outputs on chip and without; again without a reset."""
+    sequence, checks = [], []
+    for seed in range(25):
+        random = Random(seed)
+        jobs, sources, expected = random_network(random)
+        keep, chaining = random.random() < 0.5, random.random() < 0.8
+        memory = build_program(jobs, SMALL, sources=sources, chaining=chaining, keep_outputs=keep)
+        checks.append((memory, expected, keep or not chaining))
+        sequence.append(program_of(memory, reset=random.random() < 0.3 or seed == 0))
+    for name, runs in (("fast", simulator(SMALL).run(sequence)), ("stall", simulator(SMALL, "stall").run(sequence))):
+        for seed, (run, (memory, expected, all_outputs)) in enumerate(zip(runs, checks, strict=True)):
+            assert run.error == Error.NONE, (name, seed)
+            assert_results(memory, memory.results(run.image), expected, all_outputs=all_outputs)
+            assert_traffic(memory, run)
+
+
+@pytest.mark.parametrize("chaining", [False, True])
+def test_layers_chain(simulator, chaining):
     """Winners of a layer are the channels of the next, without the processor in between; and again without a reset."""
     random = np.random.default_rng(0)
     first = next(job for job in (random_job(seed, max_macs=30_000, max_channels=64) for seed in range(200))
@@ -43,7 +95,8 @@ def test_layers_chain(simulator):
             activation_min=-128, activation_max=127, stride=(1, 1), padding=(1, 1, 1, 1),
             channel_mask=results[-1].winners, ranking=first.ranking))
         results.append(reference(jobs[-1]))
-    memory = build_program(jobs, SMALL)
+    memory = build_program(jobs, SMALL, chaining=chaining, keep_outputs=True)
+    assert any(placed.plan.shape.resident for placed in memory.layers) == chaining
     runs = simulator(SMALL).run([program_of(memory), program_of(memory, reset=False)])
     for run in runs:
         assert run.error == Error.NONE
@@ -60,8 +113,13 @@ def test_output_ring_over_many_groups(simulator):
         input=random.integers(-128, 128, (3, side, side), np.int8),
         weight=random.integers(-128, 128, (outputs, 3, 1, 1), np.int8), bias=np.zeros(outputs, np.int32),
         multiplier=np.full(outputs, 2**30, np.int32), shift=np.full(outputs, -8, np.int32), input_zero_point=0,
-        output_zero_point=0, activation_min=-128, activation_max=127, stride=(1, 1), padding=(0, 0, 0, 0), pool=pool)
-        for side, pool in ((3, None), (9, (3, 3, 1, 1)), (8, (2, 4, 3, 2)))]
+        output_zero_point=0, activation_min=-128, activation_max=127, stride=(1, 1), padding=(0, 0, 0, 0), pool=pool,
+        pool_padding=padding)
+        for side, pool, padding in ((3, None, (0,) * 4), (9, (3, 3, 1, 1), (0,) * 4), (8, (2, 4, 3, 2), (0,) * 4),
+                                    (7, (3, 3, 2, 2), (1, 1, 1, 1)))]
+    # The same pixels through the vector unit: a plane a channel.
+    jobs += [replace(job, input=np.repeat(job.input[:1], outputs, axis=0), weight=job.weight[:, :1], groups=outputs)
+             for job in jobs]
     memories, programs = zip(*map(build, jobs), strict=True)
     for memory in ("fast", "stall"):
         runs = simulator(SMALL, memory).run(programs)

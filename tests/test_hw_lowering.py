@@ -1,122 +1,191 @@
-"""Weights, constants and masks in memory, and the image of a program, against loops in Python."""
+"""What a descriptor says besides geometry, which tests/test_hw_plan.py checks: order, overlap, masks, rules."""
 
-import struct
-from dataclasses import replace
+from random import Random
 
-import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from golden.random_jobs import random_job
-from golden.reference import LayerResult
-from hw.config import EngineConfig
-from hw.descriptor import DESCRIPTOR_BYTES, MaskSource, unpack
-from hw.lowering import ALIGNMENT, pack_mask, pack_parameters, pack_weights, unpack_mask
-from hw.plan import PlanError
-from hw.program import PROGRAM_BASE, build_program
+from hw.band import LayerShape
+from hw.config import VECTOR_TAPS, EngineConfig
+from hw.descriptor import DESCRIPTOR_BYTES, OP_CONVOLUTION, OP_VECTOR, MaskSource, Score, Select, unpack
+from hw.lowering import Addresses, Arithmetic, Ranking, lower_layer, vector_steps
+from hw.plan import PlanError, make_plan
 
 from .hw_helpers import SMALL
 
-
-@pytest.mark.parametrize("columns", [1, 3, 4, 16])
-def test_weights_lie_in_the_order_of_use(columns):
-    """Group, input channel, kernel row, kernel column, column of the group; nothing in between."""
-    outputs, channels, height, width = 10, 3, 2, 5
-    weight = np.random.default_rng(columns).integers(-128, 128, (outputs, channels, height, width), np.int8)
-    expected = []
-    for start in range(0, outputs, columns):
-        for c in range(channels):
-            for y in range(height):
-                for x in range(width):
-                    expected += [int(weight[o, c, y, x]) & 0xFF for o in range(start, min(outputs, start + columns))]
-    packed = pack_weights(weight, columns)
-    assert packed.dtype == np.uint8 and packed.tolist() == expected
+ARITHMETIC = Arithmetic(input_zero_points=(-5,), output_zero_point=7, result_zero_point=9, activation_min=-100,
+                        activation_max=101)
+MASK, SECOND_MASK, BLOCK_MASKS = 0x1000, 0x2000, 0x3000
 
 
-def test_parameters_are_records():
-    random = np.random.default_rng(0)
-    bias, multiplier = random.integers(-2**31, 2**31, (2, 9)).astype(np.int32)
-    shift = random.integers(-31, 31, 9).astype(np.int32)
-    expected = b"".join(struct.pack("<iib7x", *record) for record in zip(bias, multiplier, shift, strict=True))
-    assert pack_parameters(bias, multiplier, shift).tobytes() == expected
+def lowered(shape: LayerShape, config: EngineConfig = SMALL, *, masked: bool = False, ranking: Ranking | None = None,
+            arithmetic: Arithmetic = ARITHMETIC) -> list[dict[str, int]]:
+    """The descriptors of a layer."""
+    masks = (MASK, SECOND_MASK) if masked else (None, None)
+    addresses = Addresses(inputs=(1 << 28, 2 << 28)[:shape.operands], masks=masks[:shape.operands], weights=3 << 28,
+                          block_masks=BLOCK_MASKS, parameters=4 << 28, output=5 << 28, scores=0x5000, winners=0x6000)
+    packed = lower_layer(make_plan(shape, config), addresses, ranking or Ranking(), arithmetic)
+    return [unpack(packed[n:n + DESCRIPTOR_BYTES]) for n in range(0, len(packed), DESCRIPTOR_BYTES)]
 
 
-@given(st.lists(st.booleans(), min_size=1, max_size=300))
-def test_masks(mask):
-    packed = pack_mask(np.array(mask, np.uint8))
-    assert len(packed) == (len(mask) + 7) // 8
-    assert [bool(packed[n // 8] >> n % 8 & 1) for n in range(len(mask))] == mask
-    assert unpack_mask(packed, len(mask)).tolist() == mask
+def convolution(**changes) -> LayerShape:
+    return LayerShape(**dict(channels=20, height=6, width=6, out_channels=10, kernel=(3, 3),
+                             padding=(1, 1, 1, 1)) | changes)
 
 
-@pytest.mark.parametrize("seed", range(20))
-def test_program_images(seed):
-    """Tensors do not overlap, lie inside the window, and are stored as they are."""
-    job = random_job(seed, max_macs=50_000, max_channels=64)
-    memory = build_program([job], SMALL)
-    (layer,), image = memory.layers, memory.image
-    addresses, outputs = layer.addresses, len(job.bias)
-    parts = {
-        "program": (memory.descriptors_address, memory.descriptor_count * DESCRIPTOR_BYTES),
-        "input": (addresses.input, job.input.size), "weights": (addresses.weights, job.weight.size),
-        "parameters": (addresses.parameters, 16 * outputs), "output": (addresses.output, np.prod(job.output_shape)),
-        "scores": (addresses.scores, outputs), "winners": (addresses.winners, -(-outputs // 8)),
-    }
-    if job.channel_mask is not None:
-        parts["mask"] = addresses.mask, -(-job.channel_mask.size // 8)
-    end = 0
-    for start, size in sorted(parts.values()):
-        assert start >= end and start % ALIGNMENT == 0
-        end = start + size
-    assert memory.window == (PROGRAM_BASE, image.size)
-    assert PROGRAM_BASE <= memory.descriptors_address and end <= image.size
-
-    def stored(name):
-        start, size = parts[name]
-        return image[start:start + size]
-
-    assert stored("input").tobytes() == job.input.tobytes()
-    assert np.array_equal(stored("weights"), pack_weights(job.weight, SMALL.columns))
-    assert np.array_equal(stored("parameters"), pack_parameters(job.bias, job.multiplier, job.shift))
-    if job.channel_mask is not None:
-        assert np.array_equal(stored("mask"), pack_mask(job.channel_mask))
-    fields = unpack(stored("program")[:DESCRIPTOR_BYTES].tobytes())
-    assert fields["mask_source"] == (MaskSource.ALL if job.channel_mask is None else MaskSource.MEMORY)
-    assert (fields["in_zero_point"], fields["out_zero_point"]) == (job.input_zero_point, job.output_zero_point)
-    assert (fields["activation_min"], fields["activation_max"]) == (job.activation_min, job.activation_max)
+LAYERS = {
+    "whole": convolution(),
+    "bands": convolution(channels=16, height=26, width=26),
+    "passes": convolution(channels=100, kernel=(5, 5), padding=(2, 2, 2, 2), height=4, width=4),
+    "chunks": convolution(channels=600, height=12, width=12),
+    "parts": convolution(channels=40, out_channels=30, groups=5),
+    "depthwise": convolution(channels=300, out_channels=600, vector=True),
+    "average": convolution(channels=5, out_channels=5, vector=True, weighted=False, average=True),
+    "addition": convolution(channels=40, out_channels=40, kernel=(1, 1), padding=(0, 0, 0, 0), vector=True,
+                            weighted=False, operands=2),
+}
 
 
-@pytest.mark.parametrize("seed", range(10))
-def test_results_are_read_back(seed):
-    job = random_job(seed, max_macs=50_000, max_channels=64)
-    memory, random = build_program([job], SMALL), np.random.default_rng(seed)
-    image, addresses, outputs = memory.image.copy(), memory.layers[0].addresses, len(job.bias)
-    ranked = job.ranking is not None and job.ranking.select != "all"
-    expected = LayerResult(
-        output=random.integers(-128, 128, job.output_shape, np.int8), scores=random.integers(0, 256, outputs, np.uint8),
-        winners=random.integers(0, 2, outputs, np.uint8) if ranked else np.ones(outputs, np.uint8))
-    for start, part in ((addresses.output, expected.output.view(np.uint8)), (addresses.scores, expected.scores),
-                        (addresses.winners, pack_mask(expected.winners))):
-        image[start:start + part.size] = part.reshape(-1)
-    (result,) = memory.results(image)
-    for name in ("output", "scores", "winners"):
-        assert np.array_equal(getattr(result, name), getattr(expected, name))
+@pytest.mark.parametrize("name", LAYERS)
+def test_order_and_rules(name):
+    """The first waits for all before it, the last ends the layer; all know the layer's rule and its arithmetic."""
+    shape = LAYERS[name]
+    rule = Ranking(score=Score.MEAN, select=Select.ENERGY, value=70, energy_square=True, multiplier=80, shift=-9)
+    bands = lowered(shape, ranking=rule)
+    assert (len(bands) > 1) == (name not in ("whole", "passes"))
+    assert [band["barrier"] for band in bands] == [1] + [0] * (len(bands) - 1)
+    assert [band["layer_end"] for band in bands] == [0] * (len(bands) - 1) + [1]
+    expected = {
+        "op": OP_VECTOR if shape.vector else OP_CONVOLUTION, "score_kind": Score.MEAN, "select": Select.ENERGY,
+        "select_value": 70, "energy_square": 1, "score_multiplier": 80, "score_shift": -9, "score_base": 0x5000,
+        "winner_base": 0x6000, "out_channels": shape.out_channels, "in_zero_point": -5, "in_zero_point_2": -5,
+        "out_zero_point": 7, "result_zero_point": 9, "activation_min": -100, "activation_max": 101, "lists": 0,
+        "add": shape.operands == 2, "act_dense": shape.vector, "parameter_shared": not shape.weighted}
+    for band in bands:
+        assert {field: band[field] for field in expected} == expected
+    if make_plan(shape, SMALL).double:
+        half = SMALL.act_buffer_bytes // 2
+        places = [(n % 2 * half, int(n > 0)) for n in range(len(bands))]
+    else:
+        places = [(0, 0)] * len(bands)
+    assert [(band["act_base"], band["act_prefetch"]) for band in bands] == places
 
 
-def test_dense_programs_skip_nothing():
-    jobs = (random_job(seed, max_macs=50_000, max_channels=64) for seed in range(100))
-    job = next(job for job in jobs if job.channel_mask is not None and job.ranking and job.ranking.select == "topk")
-    memory = build_program([job], SMALL, dense=True)
-    fields = unpack(memory.image[memory.descriptors_address:][:DESCRIPTOR_BYTES].tobytes())
-    assert (fields["mask_source"], fields["select"]) == (MaskSource.ALL, 0)
+def test_scores_over_bands_and_chunks():
+    """They go on from band to band, and start anew with every group, part and chunk of channels."""
+    bands = lowered(LAYERS["bands"])
+    assert [(band["score_resume"], band["score_final"]) for band in bands] == [
+        (n > 0, n == len(bands) - 1) for n in range(len(bands))]
+    for name in ("parts", "depthwise", "addition"):
+        assert {(band["score_resume"], band["score_final"]) for band in lowered(LAYERS[name])} == {(0, 1)}
+    # Chunks of input channels: only the last of a band has results.
+    shape = LAYERS["chunks"]
+    plan, bands = make_plan(shape, SMALL), lowered(shape)
+    chunks, groups = len(plan.chunks), plan.groups
+    assert chunks > 1 and plan.band_count > 1 and groups > 1
+    for n, band in enumerate(bands):
+        chunk, number = n % chunks, n // chunks // groups
+        assert (band["sum_start"], band["sum_end"]) == (chunk == 0, chunk == chunks - 1)
+        assert (band["score_resume"], band["score_final"]) == (number > 0, number == plan.band_count - 1)
 
 
-def test_groups_are_refused():
-    job = random_job(1, max_macs=10_000, max_channels=8)
-    depthwise = replace(job, input=np.zeros((2, 5, 5), np.int8), weight=np.zeros((len(job.bias) * 2, 1, 1, 1), np.int8),
-                        bias=np.zeros(2 * len(job.bias), np.int32), multiplier=np.zeros(2 * len(job.bias), np.int32),
-                        shift=np.zeros(2 * len(job.bias), np.int32), groups=2, stride=(1, 1), padding=(0, 0, 0, 0),
-                        channel_mask=None, pool=None, ranking=None)
-    with pytest.raises(PlanError, match=r"^groups: expected 1, got 2$"):
-        build_program([depthwise], EngineConfig())
+@pytest.mark.parametrize("masked", [False, True])
+def test_masks(masked):
+    """Read once where the channels stay the same; from a channel that divides by 16 on, the ones before left out."""
+    source = MaskSource.MEMORY if masked else MaskSource.ALL
+    bands = lowered(LAYERS["bands"], masked=masked)
+    assert [band["mask_source"] for band in bands] == [source] + [MaskSource.KEEP] * (len(bands) - 1)
+    assert {(band["mask_skip"], band["in_channels"]) for band in bands} == {(0, 16)}
+    for part, band in enumerate(lowered(LAYERS["parts"], masked=masked)):
+        first = 8 * part  # 40 channels in 5 parts
+        assert band["mask_source"] == source
+        assert band["in_channels"] - band["mask_skip"] == 8
+        if masked:
+            assert (band["mask_skip"], band["mask_base"]) == (first % 16, MASK + first // 16 * 2)
+    for name in ("chunks", "depthwise"):
+        channel = 0
+        for band in lowered(LAYERS[name], masked=masked)[:len(make_plan(LAYERS[name], SMALL).chunks)]:
+            assert band["mask_source"] == source
+            if masked:
+                assert (band["mask_skip"], band["mask_base"]) == (channel % 16, MASK + channel // 16 * 2)
+            channel += band["in_channels"] - band["mask_skip"]
+        assert channel == LAYERS[name].channels
+
+
+@pytest.mark.parametrize("masks", [(None, None), (MASK, None), (None, SECOND_MASK), (MASK, SECOND_MASK)])
+def test_masks_of_an_addition(masks):
+    """One of each operand; channels are counted from the same one, whichever operand has a mask."""
+    shape = LAYERS["addition"]
+    addresses = Addresses(inputs=(9 << 20, 5 << 20), masks=masks, weights=None, block_masks=None, parameters=64,
+                          output=0, scores=0, winners=0)
+    arithmetic = Arithmetic(input_zero_points=(3, -4), output_zero_point=0, result_zero_point=0, activation_min=-128,
+                            activation_max=127, scales=((11, 2), (13, 4)))
+    plan = make_plan(shape, SMALL)
+    packed, channel = lower_layer(plan, addresses, Ranking(), arithmetic), 0
+    for n, (first, count) in enumerate(plan.chunks):
+        band = unpack(packed[n * DESCRIPTOR_BYTES:(n + 1) * DESCRIPTOR_BYTES])
+        assert (band["mask_skip"], band["in_channels"]) == (first % 16, first % 16 + count)
+        for mask, source, base in zip(masks, ("mask_source", "mask_source_2"), ("mask_base", "mask_base_2"),
+                                      strict=True):
+            assert band[source] == (MaskSource.ALL if mask is None else MaskSource.MEMORY)
+            assert mask is None or band[base] == mask + first // 16 * 2
+        assert band["in_base"] == (9 << 20) + first * 36
+        assert (band["in_base"] + band["strip_pitch"]) % 2**32 == (5 << 20) + first * 36
+        assert (band["in_zero_point"], band["in_zero_point_2"]) == (3, -4)
+        assert [band[f"add_{name}_{k}"] for k in (1, 2) for name in ("multiplier", "shift")] == [11, 2, 13, 4]
+        channel += count
+    assert channel == 40 and len(packed) == len(plan.chunks) * DESCRIPTOR_BYTES
+
+
+@pytest.mark.parametrize("groups", [1, 3])
+def test_lists_of_blocks(groups):
+    """A mask for each group of output channels, behind one another; slabs of all channels lie on chip."""
+    shape = convolution(channels=30 * groups, out_channels=10 * groups, groups=groups, blocks=True)
+    bands = lowered(shape, masked=True)
+    size = 2 * (2 + (groups > 1))  # bytes: 30 channels, and what lies before them in their first 16
+    expected = [(part, part * 3 * size) for part in range(groups)]
+    assert len(bands) == groups
+    for band, (part, offset) in zip(bands, expected, strict=True):
+        assert (band["lists"], band["act_dense"], band["strips"], band["out_groups"]) == (1, 1, 1, 3)
+        assert (band["block_mask_base"], band["block_mask_group"]) == (BLOCK_MASKS + offset, size)
+        assert band["mask_skip"] == 30 * part % 16
+
+
+@pytest.mark.parametrize("kernel", range(1, 12))
+@pytest.mark.parametrize("stride", range(1, 5))
+def test_steps_of_the_vector_unit(kernel, stride):
+    """Three neighbouring taps of a sub-plane at once; the descriptor's counts give the same."""
+    random = Random(f"{kernel} {stride}")
+    shape = convolution(channels=2, out_channels=2, vector=True, kernel=(random.randint(1, 5), kernel),
+                        height=12, width=12, padding=(0, 0, 0, 0), stride=(1, stride))
+    steps = 0
+    for _ in range(shape.kernel[0]):
+        for phase in range(stride):
+            taps = [tap for tap in range(kernel) if tap % stride == phase]
+            steps += len([taps[n:n + VECTOR_TAPS] for n in range(0, len(taps), VECTOR_TAPS)])
+    assert vector_steps(make_plan(shape, SMALL)) == steps
+    band = lowered(shape)[0]
+    counted = [band["phase_taps"] - (phase >= band["phase_taps_more"]) for phase in range(band["phases"])]
+    assert counted == [len(range(phase, kernel, stride)) for phase in range(min(stride, kernel))]
+
+
+def test_steps_of_the_usual_layers():
+    """What one read for three taps saves."""
+    def steps(kernel: int, stride: int = 1) -> int:
+        return vector_steps(make_plan(convolution(channels=1, out_channels=1, vector=True, kernel=(kernel, kernel),
+                                                  stride=(stride, stride), height=12, width=12), SMALL))
+    assert [steps(1), steps(3), steps(3, 2), steps(5), steps(7)] == [1, 3, 6, 10, 21]
+    assert vector_steps(make_plan(LAYERS["addition"], SMALL)) == 2
+
+
+@pytest.mark.parametrize(("shape", "ranking", "channels"), [
+    (convolution(out_channels=3000), Ranking(select=Select.TOPK, value=5), 3000),
+    (convolution(channels=16, height=26, width=26, out_channels=2049), Ranking(), 2049),
+])
+def test_scores_that_the_engine_cannot_keep(shape, ranking, channels):
+    with pytest.raises(PlanError, match=r"^max_channels: the engine ranks, and gathers the scores of bands, of "
+                                        rf"at most 2048 output channels, the layer has {channels}$"):
+        lowered(shape, ranking=ranking)
+
+
+def test_many_outputs_that_nothing_ranks():
+    assert len(lowered(convolution(channels=3, out_channels=3000))) == 1

@@ -13,6 +13,8 @@ from hw.ranking import RankingUnit
 from .hw_helpers import descriptor, receive, simulate
 
 CLEAR_CYCLES = 64
+AFTER_REQUEST = 7
+"""Cycles from a request to the next score, at the least."""
 
 
 def random_scores(random: Random, channels: int) -> list[int]:
@@ -38,9 +40,28 @@ def latency_bound(rule: Ranking, lanes: int) -> int:
     return (32 if rule.select == "energy" else 14) + lanes // 16
 
 
-async def rank(ctx, component, scores: list[int], rule: Ranking, random: Random, share: float) -> list[int]:
-    """Put scores in, in any order; select; the winners, and a check of every latency in the contract."""
-    lanes, channels = component.lanes, len(scores)
+async def check_bound(ctx, component, before: int | None, expected: int, wait: int) -> None:
+    """Request the running threshold as soon as allowed, and watch it for ``wait`` cycles.
+
+    ``before``: the last one requested, which stands until the new one is there.
+    """
+    while not ctx.get(component.bound_valid):
+        await ctx.tick()
+    assert ctx.get(component.ready)
+    before = ctx.get(component.bound) if before is None else before
+    ctx.set(component.bound_request, 1)
+    for cycle in range(1, wait + 1):
+        await ctx.tick()
+        ctx.set(component.bound_request, 0)
+        assert ctx.get(component.ready) and not ctx.get(component.waiting)
+        there = cycle >= RankingUnit.BOUND_CYCLES
+        assert ctx.get(component.bound_valid) == there
+        assert ctx.get(component.bound) == (expected if there else before)
+
+
+async def enter(ctx, component, scores: list[int], rule: Ranking, random: Random, bounds: float = 0) -> None:
+    """Put scores in, in any order; behind a share ``bounds`` of those of a top-k request the running threshold."""
+    channels = len(scores)
     value = rule.eps16 if rule.select == "energy" else rule.value
     ctx.set(component.descriptor, descriptor(
         select=Select[rule.select.upper()], select_value=value, energy_square=rule.energy_power == 2,
@@ -52,8 +73,8 @@ async def rank(ctx, component, scores: list[int], rule: Ranking, random: Random,
     assert cycles <= CLEAR_CYCLES + 2
     order = list(range(channels))
     random.shuffle(order)
-    dense = random.random() < 0.5
-    for channel in order:
+    dense, known = random.random() < 0.5, None
+    for number, channel in enumerate(order, 1):
         while not dense and random.random() < 0.3:
             await ctx.tick()
         ctx.set(component.score_valid, 1)
@@ -61,6 +82,21 @@ async def rank(ctx, component, scores: list[int], rule: Ranking, random: Random,
         ctx.set(component.score, scores[channel])
         await ctx.tick()
         ctx.set(component.score_valid, 0)
+        if rule.select == "topk" and random.random() < bounds:
+            so_far = sorted((scores[n] for n in order[:number]), reverse=True)
+            bound = so_far[rule.value - 1] if number >= rule.value else 0
+            # The next score may come while the bound is found, the selection only when it is there.
+            last = number == channels
+            wait = RankingUnit.BOUND_CYCLES + random.choice((0, 5)) if last else random.randint(AFTER_REQUEST, 15)
+            await check_bound(ctx, component, known, bound, wait)
+            known = bound
+
+
+async def rank(ctx, component, scores: list[int], rule: Ranking, random: Random, share: float,
+               bounds: float = 0) -> list[int]:
+    """Put scores in, then select; the winners, and a check of every latency in the contract."""
+    lanes, channels = component.lanes, len(scores)
+    await enter(ctx, component, scores, rule, random, bounds)
     await ctx.tick()
     ctx.set(component.select, 1)
     await ctx.tick()
@@ -74,21 +110,24 @@ async def rank(ctx, component, scores: list[int], rule: Ranking, random: Random,
     words = await receive(ctx, component.o_winners, -(-channels // lanes), random, share)
     assert not ctx.get(component.o_winners.valid)
     bits = [word >> n & 1 for word in words for n in range(lanes)]
-    assert not any(bits[channels:])
+    assert all(bits[channels:])
     return bits[:channels]
 
 
 @pytest.mark.parametrize("lanes", [8, 16, 64])
-@pytest.mark.parametrize("seed", range(3))
-def test_random_layers(lanes, seed):
-    """Layers of any size, one behind the other."""
+@pytest.mark.parametrize(("seed", "bounds"), [(0, 0), (1, 0.1), (2, 0.7), (3, 1)])
+def test_random_layers(lanes, seed, bounds):
+    """Layers of any size, one behind the other; the running threshold changes no selection."""
     component, random = RankingUnit(max_channels=150, lanes=lanes), Random(f"{lanes} {seed}")
 
     async def bench(ctx):
         for _ in range(14):
             scores = random_scores(random, random.choice((1, 2, lanes, lanes + 1, 150, random.randint(1, 150))))
             rule = random_rule(random, len(scores))
-            winners = await rank(ctx, component, scores, rule, random, random.choice((0.3, 1)))
+            if random.random() < 0.2:
+                everyone = Ranking(score="max", select="all")
+                await enter(ctx, component, scores, everyone, random)  # nothing is selected, nothing must be left
+            winners = await rank(ctx, component, scores, rule, random, random.choice((0.3, 1)), bounds=bounds)
             assert winners == select_winners(torch.tensor(scores), rule).tolist(), (scores, rule)
 
     simulate(component, bench)

@@ -15,7 +15,7 @@ from hw.score import ScoreUnit
 
 from .hw_helpers import descriptor, simulate
 
-CHUNK = 8
+CHUNK, LABEL_BITS = 8, 5
 LATENCY = {"max": 3, "absmax": 3, "mean": 10}
 
 
@@ -38,12 +38,13 @@ def visits_of(maps: np.ndarray, random: Random) -> list[dict]:
 @pytest.mark.parametrize("zero_point", [-128, 127, 0, -37])
 @pytest.mark.parametrize("score", ["max", "absmax", "mean"])
 def test_scores(score, zero_point):
-    component, random = ScoreUnit(chunk_bytes=CHUNK, max_channels=16), Random(f"{score} {zero_point}")
+    component = ScoreUnit(chunk_bytes=CHUNK, max_channels=16, label=LABEL_BITS)
+    random = Random(f"{score} {zero_point}")
     arrays = np.random.default_rng(zero_point + 128)
 
     async def bench(ctx):
         for case in range(8):
-            channels, size = random.randint(1, 16), random.choice((1, 7, 8, 50))
+            channels, size = random.choice((1, 2, random.randint(1, 16))), random.choice((1, 7, 8, 50))
             low, high = random.choice(((-128, 128), (zero_point, 128), (-128, zero_point + 1), (127, 128)))
             maps = arrays.integers(low, max(high, low + 1), (channels, size))
             multiplier, shift = quantize_multiplier(random.choice((0.01, 1, 3)) / size)
@@ -57,34 +58,35 @@ def test_scores(score, zero_point):
             await run(ctx, maps, expected)
 
     async def run(ctx, maps, expected):
-        found, due, now, before = {}, {}, 0, None
-        for visit in [*visits_of(maps, random), None]:
-            busy = visit is None or (before is not None and (visit["resume"] or random.random() < 0.3))
-            chunks = [] if visit is None else list(visit["chunks"])
-            waiting = busy
-            while waiting or chunks:
-                waiting = waiting and ctx.get(component.busy)
-                idle = waiting or (visit is not None and random.random() < 0.2)
-                ctx.set(component.valid, 0)
-                if not idle and chunks:
-                    chunk = chunks.pop(0)
-                    junk = [random.randrange(256) for _ in range(CHUNK - len(chunk))]
-                    values = bytes([int(value) & 0xFF for value in chunk] + junk)
-                    for name, value in {"valid": 1, "data": int.from_bytes(values, "little"), "count": len(chunk),
-                                        "start": len(chunks) + 1 == len(visit["chunks"]), "end": not chunks,
-                                        "resume": visit["resume"], "final": visit["final"],
-                                        "channel": visit["channel"]}.items():
-                        ctx.set(getattr(component, name), int(value))
-                    if not chunks and visit["final"]:
-                        due[visit["channel"]] = now + LATENCY[score]
-                _, _, valid, channel, value = await ctx.tick().sample(
-                    component.score_valid, component.score_channel, component.score)
-                ctx.set(component.valid, 0)
-                if valid:
-                    assert now == due[channel] and channel not in found
-                    found[channel] = value
-                now += 1
-            before = visit
+        found, due, ended, now = {}, {}, {}, 0
+        earliest = random.random() < 0.5
+        pending = [dict(visit, at=n, of=len(visit["chunks"]), chunk=chunk)
+                   for visit in visits_of(maps, random) for n, chunk in enumerate(visit["chunks"])]
+        while pending or len(found) < len(maps):
+            ctx.set(component.valid, 0)
+            one = pending[0] if pending else None
+            allowed = one and (one["at"] or now >= ended.get(one["channel"], -100) + ScoreUnit.REVISIT)
+            if allowed and (earliest or random.random() < 0.7):
+                pending.pop(0)
+                last = one["at"] == one["of"] - 1
+                junk = [random.randrange(256) for _ in range(CHUNK - len(one["chunk"]))]
+                values = bytes([int(value) & 0xFF for value in one["chunk"]] + junk)
+                label = random.randrange(1 << LABEL_BITS)
+                for name, value in {"valid": 1, "data": int.from_bytes(values, "little"), "count": len(one["chunk"]),
+                                    "start": one["at"] == 0, "end": last, "resume": one["resume"],
+                                    "final": one["final"], "channel": one["channel"], "label": label}.items():
+                    ctx.set(getattr(component, name), int(value))
+                if last:
+                    ended[one["channel"]] = now
+                    if one["final"]:
+                        due[one["channel"]] = now + LATENCY[score], label
+            _, _, valid, channel, value, label = await ctx.tick().sample(
+                component.score_valid, component.score_channel, component.score, component.score_label)
+            if valid:
+                assert (now, label) == due[channel] and channel not in found
+                found[channel] = value
+            now += 1
+            assert now < 10_000
         assert [found[n] for n in range(len(maps))] == expected
 
     simulate(component, bench)

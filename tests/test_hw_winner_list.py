@@ -38,8 +38,9 @@ def mask_words(mask: list[int], random: Random, *, first_chunks: int) -> list[di
     return words
 
 
-async def start(ctx, component, channels: int, *, all_of_them: bool) -> None:
+async def start(ctx, component, channels: int, *, all_of_them: bool, skip: int = 0) -> None:
     ctx.set(component.channels, channels)
+    ctx.set(component.skip, skip)
     ctx.set(component.build, 1)
     ctx.set(component.build_all, all_of_them)
     await ctx.tick()
@@ -71,20 +72,66 @@ async def rewind(ctx, component) -> None:
     ctx.set(component.rewind, 0)
 
 
+class Watch:
+    """What a list says while it is built: its runs, the flags of its channels, and how often it was complete.
+
+    ``limits``: the channels that may win, of each chunk.
+    """
+
+    def __init__(self, component: WinnerList):
+        self.component = component
+        self.limits: list[int] = []
+        self.forget()
+
+    def forget(self) -> None:
+        self.runs, self.flags, self.completed = [], {}, 0
+
+    async def limit(self, ctx) -> None:
+        """In the same cycle as the chunk."""
+        async for (base,) in ctx.changed(self.component.chunk_base):
+            chunk = base // CHUNK
+            ctx.set(self.component.limit, self.limits[chunk] if chunk < len(self.limits) else 2**CHUNK - 1)
+
+    async def note(self, ctx) -> None:
+        one = self.component
+        while True:
+            _, _, run, added, taken, base, bits, completed = await ctx.tick().sample(
+                one.run_added, one.added, one.chunk_taken, one.chunk_base, one.chunk_bits, one.completed)
+            if run:
+                assert not self.completed
+                self.runs.append((added.start, added.length))
+            if taken:
+                assert base not in self.flags
+                self.flags[base] = bits
+            self.completed += completed
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_random_masks(seed):
-    """Each list is walked while it is built, and again after rewinds from the end and from the middle."""
+    """Each list is walked while it is built, and again after rewinds from the end and from the middle.
+
+    Channels before ``skip`` are not in it, nor are those beyond the limit.
+    """
     component, random = WinnerList(max_channels=300, word_bits=WORD_BITS), Random(seed)
+    watch = Watch(component)
 
     async def bench(ctx):
-        for _ in range(12):
+        for number in range(16):
             channels = random.choice((1, 15, 16, 17, 64, 300, random.randint(1, 300)))
+            skip = random.choice((0, random.randrange(min(16, channels))))
             mask = random_mask(random, channels)
             words = mask_words(mask, random, first_chunks=random.randint(1, WORD_BITS // CHUNK))
-            await start(ctx, component, channels, all_of_them=False)
+            watch.forget()
+            watch.limits = [2**CHUNK - 1 if number % 2 else random.getrandbits(CHUNK) for _ in range(0, 300, CHUNK)]
+            ctx.set(component.limit, watch.limits[0])
+            mask = [bit & watch.limits[n // CHUNK] >> n % CHUNK & (n >= skip) for n, bit in enumerate(mask)]
+            flags = {n: sum(bit << k for k, bit in enumerate(mask[n:n + CHUNK])) for n in range(0, channels, CHUNK)}
+            mask = mask[skip:]
+            await start(ctx, component, channels, all_of_them=False, skip=skip)
             queue[:] = [words]
             assert await walk(ctx, component, random, random.choice((0.3, 1))) == runs_of(mask)
             assert ctx.get(component.done) and ctx.get(component.winners) == sum(mask)
+            assert (watch.runs, watch.flags, watch.completed) == (runs_of(mask), flags, 1)
             for _ in range(2):
                 await rewind(ctx, component)
                 if random.random() < 0.5 and len(runs_of(mask)) > 2:
@@ -103,21 +150,28 @@ def test_random_masks(seed):
                 await ctx.tick()
 
     queue: list = []
-    simulate(component, bench, feed)
+    simulate(component, bench, feed, background=[watch.limit, watch.note])
 
 
 @pytest.mark.parametrize("channels", [1, 16, 1000])
 def test_all_channels_are_one_run(channels):
     component = WinnerList(max_channels=1000, word_bits=WORD_BITS)
 
-    async def bench(ctx):
-        await start(ctx, component, channels, all_of_them=True)
-        await ctx.tick()
-        assert ctx.get(component.done)  # 2 cycles after build
-        assert await walk(ctx, component, Random(0), 1) == [(0, channels)]
-        assert ctx.get(component.winners) == channels
+    watch = Watch(component)
 
-    simulate(component, bench)
+    async def bench(ctx):
+        for skip in (0, min(15, channels - 1)):
+            watch.forget()
+            assert ctx.get(component.done)
+            await start(ctx, component, channels, all_of_them=True, skip=skip)
+            assert not ctx.get(component.done)
+            await ctx.tick()
+            assert ctx.get(component.done)  # 2 cycles after build
+            assert await walk(ctx, component, Random(0), 1) == [(0, channels - skip)]
+            assert ctx.get(component.winners) == channels - skip
+            assert (watch.runs, watch.flags, watch.completed) == ([(0, channels - skip)], {}, 1)
+
+    simulate(component, bench, background=[watch.note])
 
 
 @pytest.mark.parametrize("rate", [0, 0.1, 0.5, 0.9, 1])
@@ -128,6 +182,7 @@ def test_building_time(rate):
     component = WinnerList(max_channels=512, word_bits=WORD_BITS)
 
     async def bench(ctx):
+        ctx.set(component.limit, 2**CHUNK - 1)
         await start(ctx, component, len(mask), all_of_them=False)
         words = iter(mask_words(mask, random, first_chunks=4))
         cycles = 1
@@ -148,6 +203,7 @@ def test_a_walk_takes_a_cycle_a_run():
     component = WinnerList(max_channels=200, word_bits=WORD_BITS)
 
     async def bench(ctx):
+        ctx.set(component.limit, 2**CHUNK - 1)
         await start(ctx, component, len(mask), all_of_them=False)
         await send(ctx, component.i_mask, mask_words(mask, Random(0), first_chunks=4))
         while not ctx.get(component.done):

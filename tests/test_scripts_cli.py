@@ -9,13 +9,16 @@ import time
 import numpy as np
 import pytest
 
+from golden.networks import PATTERNS, names
 from golden.random_jobs import random_job
 from hw.config import EngineConfig
 from hw.program import build_program
 from scripts.cli import main, winnow
 from sim.analytical import predict
+from sim.workload import Workload
 
 JOB_SEED = 7
+KNOWN = ", ".join((*names(), *PATTERNS))
 
 
 @pytest.fixture
@@ -53,12 +56,14 @@ def test_help(command, capsys):
         assert not command or "--rows" in text
 
 
-def test_help_and_topologies_do_not_wait_for_torch(tmp_path):
+def test_help_and_estimates_do_not_wait_for_torch(tmp_path):
     path = tmp_path / "net.csv"
     path.write_text("Layer name, and so on\na, 8, 8, 3, 3, 16, 32, 1,\n")
     code = ("import sys; from scripts.cli import main; codes = [main(['--help']), main(['simulate', '--help'])]; "
             "heavy = {'torch', 'amaranth', 'matplotlib', 'numpy'} & set(sys.modules); "
-            f"codes.append(main(['estimate', {str(path)!r}])); sys.exit(any(codes) or heavy or 'torch' in sys.modules)")
+            f"subjects = ({str(path)!r}, 'lenet4', 'resnet56', 'mobilenet_v1_0.25_128'); "
+            "codes += [main(['estimate', subject]) for subject in subjects]; "
+            "sys.exit(any(codes) or heavy or 'torch' in sys.modules)")
     subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
 
 
@@ -83,19 +88,39 @@ def test_no_traceback_from_the_process(tmp_path):
     (["run-layer", "JOB", "--axi-width", "32"], "Invalid value for '--axi-width': '32' is not one of '64', '128'."),
     (["run-layer", "JOB", "--memory", "slow"], "Invalid value for '--memory': 'slow' is not one of 'fast', 'stall'."),
     (["run-layer", "JOB", "--seed", "-1"], "Invalid value for '--seed': -1 is not in the range 0<=x<=2147483647."),
-    (["simulate", "vgg"], "vgg: expected lenet4 or an existing file NETWORK.npz, got no such file"),
+    (["simulate", "vgg"], f"vgg: expected NETWORK.npz, NETWORK.json, or one of {KNOWN}"),
+    (["simulate", "mobilenet_v1_2_9"],
+     f"network: expected one of {', '.join(names())} or {' or '.join(PATTERNS)} (width up to 8, size 32..1024), "
+     "got 'mobilenet_v1_2_9'"),
+    (["simulate", "none.json"], "none.json: expected an existing file, got no such file"),
+    (["simulate", "lenet4", "--layer", "conv1", "--sample-layers", "2"],
+     "--layer, --sample-layers: expected one of them, got both"),
+    (["simulate", "lenet4", "--winner-rate", "0.5", "--winner-rates", "JOB"],
+     "--winner-rate, --winner-rates: expected one of them, got both"),
+    (["simulate", "lenet4", "--winner-rates", "JOB"],
+     "JOB: expected a JSON object of layers and their rates above 0, at most 1, got something else"),
+    (["simulate", "resnet18", "--image", "1"],
+     "--image, --accuracy: expected a network whose input is a digit [1, 28, 28], got one of [3, 224, 224]"),
+    (["simulate", "lenet4", "--sample-layers", "0"],
+     "Invalid value for '--sample-layers': 0 is not in the range x>=1."),
+    (["simulate", "JOB"], "JOB: layers: expected an array of this name, got none"),
     (["simulate", "lenet4", "--image", "5000"], "--image: expected 0..4999, got 5000"),
     (["simulate", "lenet4", "--layer", "conv3"], "--layer: expected one of conv1, conv2, fc1, fc2, got conv3"),
     (["simulate", "lenet4", "--plot", "plot.svg"],
      "Invalid value for '--plot': expected a name that ends with .png, got plot.svg"),
-    (["estimate", "vgg.csv"], "vgg.csv: expected lenet4 or an existing file JOB.npz or TOPOLOGY.csv, got no such file"),
+    (["estimate", "vgg.csv"], "vgg.csv: expected an existing file, got no such file"),
+    (["estimate", "vgg.npz"], "vgg.npz: expected an existing file, got no such file"),
+    (["estimate", "vgg"], f"vgg: expected NETWORK.npz, NETWORK.json, or one of {KNOWN}"),
+    (["estimate", "lenet4", "--dense", "--winner-rate", "0.5"], "--dense: expected no winner rates"),
+    (["estimate", "JOB", "--winner-rates", "JOB"], "--winner-rates: expected a network, whose layers it names"),
     (["estimate", "lenet4", "--winner-rate", "0"],
      "Invalid value for '--winner-rate': 0.0 is not in the range 0<x<=1."),
     (["conformance", "--jobs", "0"], "Invalid value for '--jobs': 0 is not in the range x>=1."),
 ])
 def test_bad_options(arguments, message, job, capsys, monkeypatch):
     monkeypatch.delenv("WINNOW_DATA", raising=False)
-    assert refusal(capsys, *(job if argument == "JOB" else argument for argument in arguments)) == message
+    found = refusal(capsys, *(job if argument == "JOB" else argument for argument in arguments))
+    assert found == message.replace("JOB:", f"{job}:")
 
 
 @pytest.mark.parametrize("changes, message", [
@@ -103,9 +128,9 @@ def test_bad_options(arguments, message, job, capsys, monkeypatch):
     ({"bias": np.zeros(3, np.int64)}, r"bias: expected int32 \[\d+\], got int64 \[3\]"),
     ({"input_zero_point": np.int64(128)}, "input_zero_point: expected an integer in -128..127, got 128"),
     ({"score": np.array("max"), "select": np.array("topk"), "select_value": np.array(0)},
-     r"select_value: expected k in 1..4096 \(an integer\) for topk, got 0"),
+     r"select_value: expected k in 1..65535 \(an integer\) for topk, got 0"),
     ({"stride": np.array([5, 1])}, r"stride: expected two integers in 1..4 \(vertical, horizontal\), got 5"),
-    ({"groups": np.int64(0)}, "groups: expected an integer in 1..4096, got 0"),
+    ({"groups": np.int64(0)}, "groups: expected an integer in 1..65535, got 0"),
 ])
 @pytest.mark.parametrize("command", ["run-layer", "estimate"])
 def test_bad_jobs(command, changes, message, job, tmp_path, capsys):
@@ -149,8 +174,8 @@ def test_estimate_of_a_job(job, tmp_path, capsys):
     layer, = json.loads(report.read_text())["layers"]
     drawn = random_job(JOB_SEED)
     placed, = build_program([drawn], EngineConfig(rows=4, columns=4)).layers
-    expected = predict(placed.plan, placed.ranking, winners=drawn.channel_mask,
-                       masked=drawn.channel_mask is not None)
+    expected = predict(Workload(plan=placed.plan, ranking=placed.ranking, winners=[drawn.channel_mask],
+                                masked=(True,)))
     assert (layer["cycles"], layer["bytes_read"], layer["bytes_written"]) == (
         expected.cycles, expected.bytes_read, expected.bytes_written)
     assert layer["winners"] == len(drawn.winner_indices)

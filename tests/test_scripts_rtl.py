@@ -156,7 +156,7 @@ def test_simulate_one_layer_or_dense(network, tmp_path, capsys):
     capsys.readouterr()
     assert main(["simulate", str(network), *ENGINE, "--dense", "--json", str(report)]) == 0
     found = json.loads(report.read_text())
-    assert [set(one) for one in found["layers"]] == [{"name", "dense"}] * 3 and found["bit_exact"] is True
+    assert [set(one) for one in found["layers"]] == [{"name", "dense", "simulated"}] * 3 and found["bit_exact"] is True
     assert "speed-up" not in capsys.readouterr().out
 
 
@@ -179,7 +179,8 @@ def test_conformance(tmp_path, capsys):
 def test_conformance_says_which_job_failed(capsys, monkeypatch):
     difference = sim.execute.difference
     monkeypatch.setattr("sim.execute.difference",
-                        lambda got, want: "output: wrong" if got.output.size == sizes[2] else difference(got, want))
+                        lambda got, want, **rest: "output: wrong" if got.output.size == sizes[2]
+                        else difference(got, want, **rest))
     from golden.random_jobs import random_job
 
     sizes = [reference(random_job(seed, max_macs=20000)).output.size for seed in range(4)]

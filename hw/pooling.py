@@ -1,0 +1,112 @@
+"""From the bytes of windows' taps to chunks of pooled results, for the score unit and for the writer."""
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from .buffer import BankedBuffer
+from .config import EngineConfig
+from .descriptor import LAYOUT
+from .strip_walker import label_layout, tag_layout
+from .writer import chunk_layout
+
+LEAST = 0x80
+"""The int8 -128: what a tap outside the map counts as."""
+
+
+class Pooling(wiring.Component):
+    """Takes the largest tap of each window.
+
+    Latency :attr:`LATENCY` cycles from a read of the output buffer to its chunk; one read a cycle, never stalls.
+
+    Members
+    -------
+    descriptor:
+        ``pool_cols``; ``pool_stride_x``, which may change only while nothing is on its way.
+    tag, read_data:
+        A read in this cycle (or scores), and the bytes of the read ``BankedBuffer.READ_LATENCY`` cycles before.
+    scores, scores_taken, scores_bank:
+        The bytes that a tag of scores takes in this cycle, and their bank.
+    o_chunk, other:
+        For the writer; a chunk of something else that it is to get, only while not ``busy``.
+    score_valid, score_data, score_count, score_start, score_end, score_resume, score_final, score_channel, score_label:
+        For the score unit.
+    busy:
+        A tag is on its way.
+    """
+
+    LATENCY = BankedBuffer.READ_LATENCY + 1
+
+    def __init__(self, *, config: EngineConfig):
+        self.config = config
+        axi_bytes = config.axi_bytes
+        super().__init__({
+            "descriptor": In(LAYOUT), "tag": In(tag_layout(config)), "read_data": In(8 * axi_bytes),
+            "scores": In(8 * axi_bytes), "scores_taken": Out(1), "scores_bank": Out(1),
+            "o_chunk": Out(chunk_layout(axi_bytes)),
+            "other": In(chunk_layout(axi_bytes)),
+            "score_valid": Out(1), "score_data": Out(8 * axi_bytes), "score_count": Out(range(axi_bytes + 1)),
+            "score_start": Out(1), "score_end": Out(1), "score_resume": Out(1), "score_final": Out(1),
+            "score_channel": Out(16), "score_label": Out(label_layout(config.columns)), "busy": Out(1),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        config, descriptor = self.config, self.descriptor
+        axi_bytes = config.axi_bytes
+
+        # Stage 1: how many lanes lie before the map, and how many before its end. Stage 2: lane by lane.
+        tags = [self.tag]
+        for stage in range(BankedBuffer.READ_LATENCY):
+            tags.append(Signal(tag_layout(config), name=f"tag{stage}"))
+            m.d.sync += tags[-1].eq(tags[-2])
+        arrived = tags[-1]
+        before, until = Signal(range(axi_bytes + 1)), Signal(range(axi_bytes + 1))
+        column, left = self.tag.column, descriptor.pool_cols - self.tag.column
+        m.d.sync += [
+            before.eq(Mux(column >= 0, 0, Mux(column < -axi_bytes, axi_bytes, -column))),
+            until.eq(Mux(left < 0, 0, Mux(left > axi_bytes, axi_bytes, left))),
+        ]
+        inside = (((Const(1, axi_bytes + 1) << until) - 1) & ~((Const(1, axi_bytes + 1) << before) - 1))[:axi_bytes]
+        for stage in range(1, BankedBuffer.READ_LATENCY):
+            later = Signal(axi_bytes, name=f"inside{stage}")
+            m.d.sync += later.eq(inside)
+            inside = later
+
+        # Stage 3: the largest so far.
+        pooled, so_far = Signal(8 * axi_bytes), Signal(8 * axi_bytes)
+        for lane in range(axi_bytes):
+            new, old = Signal(8, name=f"new{lane}"), so_far.word_select(lane, 8)
+            m.d.comb += [
+                new.eq(Mux(inside[lane], self.read_data.word_select(lane, 8), LEAST)),
+                pooled.word_select(lane, 8).eq(
+                    Mux(arrived.first_tap | (new.as_signed() > old.as_signed()), new, old)),
+            ]
+        with m.If(arrived.valid):
+            m.d.sync += so_far.eq(pooled)
+        thinned = Signal(8 * axi_bytes)
+        with m.Switch(descriptor.pool_stride_x):
+            for s in (2, 3, 4):
+                with m.Case(s):
+                    m.d.comb += thinned.eq(Cat(pooled.word_select(j * s, 8) for j in range(-(-axi_bytes // s))))
+            with m.Default():
+                m.d.comb += thinned.eq(pooled)
+
+        # Stage 4: the chunk.
+        chunk, complete = self.o_chunk, arrived.valid & arrived.last_tap
+        m.d.sync += [
+            chunk.valid.eq(complete & arrived.write), chunk.data.eq(Mux(arrived.scores, self.scores, thinned)),
+            chunk.count.eq(arrived.count), chunk.first.eq(arrived.run_first), chunk.last.eq(arrived.run_last),
+            chunk.lane.eq(arrived.lane), chunk.beat.eq(arrived.beat),
+            self.score_valid.eq(complete & arrived.score), self.score_start.eq(arrived.start),
+            self.score_end.eq(arrived.end), self.score_resume.eq(arrived.resume), self.score_final.eq(arrived.final),
+            self.score_channel.eq(arrived.channel), self.score_label.eq(arrived.label),
+        ]
+        with m.If(self.other.valid):
+            m.d.sync += chunk.eq(self.other)
+        m.d.comb += [
+            self.scores_taken.eq(arrived.valid & arrived.scores), self.scores_bank.eq(arrived.label.bank),
+            self.score_data.eq(chunk.data), self.score_count.eq(chunk.count),
+            self.busy.eq(Cat(tag.valid for tag in tags).any()),
+        ]
+        return m

@@ -1,0 +1,141 @@
+"""What the timelines of array and vector unit share: a descriptor from its fetch to its handing over."""
+
+from hw.config import ceil_div
+from hw.descriptor import DESCRIPTOR_BYTES, PARAMETER_BYTES
+from hw.reader import BURST_BEATS
+from hw.winner_list import CHUNK
+
+from .costs import (
+    ACCEPTED_TO_FETCH,
+    CHECK,
+    CONSTANTS,
+    CONSTANTS_FREED,
+    DRAIN_TO_DRAIN,
+    EMPTY_LIST_TO_MARK,
+    EMPTY_WALK,
+    ISSUE_TO_BEAT,
+    LIST,
+    LIST_WORD,
+    MARK_TO_BEAT,
+    MEAN,
+    NEXT_DESCRIPTOR,
+    RUN_TO_BURST,
+    SCORE,
+    SCORES,
+    START_TO_TAP,
+    TAP_TO_ACCEPT,
+    WAIT_TO_LIST,
+    WALK,
+    WRITE_BACK_START,
+)
+from .timeline import Timeline
+from .workload import Workload
+
+
+def fetch(work: Workload, time: Timeline):
+    """A descriptor: ordered once the one before has been taken, then checked; ``time.issue`` is then at WAIT."""
+    time.load(max(time.issue + NEXT_DESCRIPTOR, time.accepted + ACCEPTED_TO_FETCH), 1,
+              DESCRIPTOR_BYTES / work.plan.config.axi_bytes)
+    time.issue = time.data + CHECK
+
+
+def load_list(work: Workload, time: Timeline, first: int, count: int, operand: int = 0,
+              listed=None) -> tuple[float, float]:
+    """A mask, ordered at ``time.issue``; when the list of winners is complete, and how long it took."""
+    axi = work.plan.config.axi_bytes
+    size = ceil_div(count + first % CHUNK, 8)
+    beats = ceil_div(size, axi)
+    begin = time.load(0, 1, beats)
+    scan = work.list_cycles(first, count, operand, listed) + (beats - 1) * LIST_WORD
+    # The read channel is in order: what follows comes behind the mask's last beat, taken when the one before is used up.
+    time.data = max(time.data, begin + scan * (beats - 1) / beats)
+    return begin + LIST + scan, scan
+
+
+def load_listed(time: Timeline, cost: tuple[float, float], gate: float, listed: tuple[float, float], runs: float) -> float:
+    """What is read of ``runs`` that are still being ``listed`` (when the list is complete, how long it took).
+
+    Ordered at ``gate`` or later; returns the first beat's arrival.
+    """
+    done, scan = listed
+    # The first run is found early in the scan, the last one at its end.
+    found = done - scan * (1 - 1 / max(1, runs))
+    first = time.load(max(gate, found + RUN_TO_BURST), *cost)
+    bursts, cycles = (part / max(1, runs) for part in cost)
+    time.issue = max(time.issue, done + RUN_TO_BURST + bursts)
+    time.data = max(time.data, done + RUN_TO_BURST + ISSUE_TO_BEAT + cycles)
+    return first
+
+
+def load_first_strip(time: Timeline, cost: tuple[float, float], listed: tuple[float, float], runs: float):
+    """The first strip of winners whose mask has been ordered just before."""
+    if runs:
+        load_listed(time, cost, time.issue + WALK - 1, listed, runs)
+    else:
+        load_mark(time, listed[0] + EMPTY_LIST_TO_MARK)
+
+
+def load_strip(time: Timeline, cost: tuple[float, float], start: float, runs: float):
+    """A strip of winners that are known, whose walk begins at ``start``."""
+    if runs:
+        time.load(start + WALK, *cost)
+    else:
+        load_mark(time, start + EMPTY_WALK)
+
+
+def load_mark(time: Timeline, start: float):
+    """The mark of a strip without data."""
+    time.issue = max(time.issue, start) + 1
+    time.data = max(time.data + 1, time.issue - 1 + MARK_TO_BEAT)
+
+
+def first_tap(work: Workload, time: Timeline) -> float:
+    """The first tap of the descriptor taken that the scheduler may issue, activations and weights apart."""
+    return time.accepted + START_TO_TAP - work.plan.shape.resident + work.plan.config.position_lanes
+
+
+def load_constants(work: Workload, time: Timeline, records: int, freed: float = CONSTANTS_FREED) -> float:
+    """A group's constants, in the place of those of the group before the last; when they are ordered."""
+    axi = work.plan.config.axi_bytes
+    size = records * PARAMETER_BYTES
+    bursts = ceil_div(size, BURST_BEATS * axi)
+    time.load(time.older_end + freed, bursts, size / axi)
+    time.constants = time.data + CONSTANTS
+    return time.issue - bursts
+
+
+def accept(time: Timeline, listed: float):
+    """The scheduler takes the descriptor when it is free and the winners are ``listed``; then the drain does."""
+    time.accepted = max(time.tap + TAP_TO_ACCEPT, time.drain_taken + 1, listed)
+    time.drain_taken = max(time.accepted + 1, time.drain_free)
+
+
+def take_results(time: Timeline):
+    """The write-back takes the descriptor that the drain has taken."""
+    taken = max(time.drain_taken + 1, time.writing_free)
+    time.next_run = max(time.next_run, taken + WRITE_BACK_START)
+    time.drain_free = taken
+    time.owed = 0
+
+
+def end_drain(time: Timeline, latency: float = 0):
+    """The drain may take the next descriptor."""
+    time.drain_free = max(time.drain_free, time.reading - 1 + DRAIN_TO_DRAIN + latency)
+
+
+def end_group(work: Workload, time: Timeline, columns: int, score_final: bool):
+    """The scores of the group before are written behind the results of this one."""
+    time.written = time.next_run
+    if time.owed:
+        time.next_run += SCORES + time.owed
+    time.owed = ceil_div(columns, work.plan.config.axi_bytes) if score_final else 0
+
+
+def end_results(work: Workload, time: Timeline):
+    """The scores of a descriptor's last group."""
+    if time.owed:
+        due = time.written + SCORE + (MEAN if work.is_mean else 0)
+        time.scored = max(time.next_run, due)
+        time.next_run = time.scored + SCORES + time.owed
+        time.owed = 0
+    time.writing_free = time.next_run + 1

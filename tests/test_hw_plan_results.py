@@ -1,0 +1,74 @@
+"""What descriptors mean, executed by numpy, is what the reference computes: of any layer and program, on any engine."""
+
+from dataclasses import replace
+from random import Random
+
+import numpy as np
+import pytest
+
+from golden.random_jobs import OPERATIONS, random_operation
+from golden.reference import run as reference
+from hw.config import EngineConfig
+from hw.plan import PlanError
+from hw.program import build_program
+
+from .descriptor_model import Machine
+from .hw_helpers import SMALL
+from .random_networks import assert_results, random_network
+
+
+def random_config(random: Random) -> EngineConfig:
+    """Any sizes, mostly small ones, so that layers are cut in every way."""
+    rows, bits = random.choice((1, 4, 7, 16)), random.choice((64, 128))
+    return EngineConfig(
+        rows=rows, columns=random.choice((1, 3, 5, 16)), axi_data_bits=bits, requantize_lanes=random.randint(1, rows),
+        act_buffer_bytes=random.choice((1024, 4096, 1 << 16)), vector_lanes=random.choice((1, 3, 14)),
+        weight_buffer_bytes=random.choice((256, 1024, 1 << 16)), psum_tiles=random.choice((1, 4, 32)),
+        output_ring_bytes=random.choice((64, 256, 1024)), max_channels=random.choice((300, 4096)))
+
+
+@pytest.mark.parametrize("kind", OPERATIONS)
+@pytest.mark.parametrize("seed", range(6))
+def test_layers(kind, seed):
+    """One job, on several engines; every byte of the output is written."""
+    random = Random(f"{kind} {seed}")
+    job = random_operation(seed, kind=kind, max_macs=25_000, max_channels=150)
+    ran, expected = kind == "fully_connected", reference(job)
+    for _ in range(1 if kind == "fully_connected" else 5):
+        config = random_config(random)
+        try:
+            program = build_program([job], config)
+        except PlanError:
+            continue
+        ran += 1
+        (result,) = program.results(Machine(program, config).run())
+        for name in ("output", "scores", "winners"):
+            assert np.array_equal(getattr(result, name), getattr(expected, name)), (name, config)
+    assert ran
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_programs(seed):
+    """Residual blocks, concatenations, outputs that stay on chip: the same results, wherever they pass."""
+    random = Random(seed)
+    jobs, sources, expected = random_network(random)
+    config = replace(SMALL, act_buffer_bytes=random.choice((1024, 4096, 1 << 15)))
+    for chaining, keep in ((False, False), (True, True), (True, False)):
+        program = build_program(jobs, config, sources=sources, chaining=chaining, keep_outputs=keep)
+        results = program.results(Machine(program, config).run())
+        assert_results(program, results, expected, all_outputs=keep or not chaining)
+        on_chip = [placed for placed in program.layers if placed.addresses.chip_output is not None]
+        assert chaining or not on_chip
+
+
+def test_outputs_stay_on_chip():
+    """The programs above have layers whose input and output are both on chip, at the buffer's end and at its start."""
+    found = set()
+    for seed in range(60):
+        random = Random(seed)
+        jobs, sources, _ = random_network(random)
+        config = replace(SMALL, act_buffer_bytes=random.choice((1024, 4096, 1 << 15)))
+        layers = build_program(jobs, config, sources=sources).layers
+        found |= {(placed.plan.shape.resident, placed.addresses.chip_output is not None,
+                   placed.addresses.chip_output == 0) for placed in layers}
+    assert found >= {(False, True, False), (True, False, False), (True, True, True), (True, True, False)}
