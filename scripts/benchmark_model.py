@@ -17,6 +17,7 @@ from hw.config import EngineConfig
 from hw.lowering import Ranking, Select
 from hw.plan import LayerShape, make_plan
 from sim.analytical import predict
+from sim.workload import Workload
 
 
 def convolutions(*sizes: tuple[int, int, int, int, int]) -> list[LayerShape]:
@@ -48,7 +49,7 @@ def layers_per_second(shapes: list[LayerShape], config: EngineConfig, rounds: in
         plans = [make_plan(shape, config) for shape in shapes]
         middle = time.process_time()
         for plan in plans:
-            predict(plan, ranking, winners=max(1, plan.shape.channels // 2), masked=True)
+            predict(Workload(plan=plan, ranking=ranking, winners=[max(1, plan.layer.channels // 2)], masked=[True]))
         end = time.process_time()
         planning.append(len(shapes) / (middle - start))
         predicting.append(len(shapes) / (end - middle))

@@ -30,7 +30,8 @@ MAPS = (56, 28, 14, 7)
 """Sizes of the results of ResNet-18's layers that are measured, 3x3 and 1x1 ones."""
 RATE = 0.5
 """Of the input channels that win, and of the output channels that are then selected."""
-SIMULATED = "mobilenet_v1_0.25_128"
+SIMULATED = ("resnet18", "mobilenet_v1_0.25_128")
+"""Networks that run in RTL, as one program; the others are predicted."""
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120,
@@ -47,9 +48,9 @@ def layer_table(memory: str, seed: int, names: tuple[str, ...], json_path: Path 
 
     Each layer of different sizes once, alone, with random pixels, weights and masks, dense and with half the channels:
     half of the inputs take part, half of the outputs are selected, and the cycles include that. Depthwise layers stand
-    beside what the array would take at least that computes them in one of its columns. MobileNet v1 0.25-128 runs as
-    one program, too, and the analytical model predicts it and all networks known by name. Every result is compared with
-    the golden model; exit code 1 when a byte differs.
+    beside what the array would take at least that computes them in one of its columns. ResNet-18 and MobileNet v1
+    0.25-128 run as one program each, too, and the analytical model predicts them and all networks known by name. Every
+    result is compared with the golden model; exit code 1 when a byte differs.
     """
     config = engine_config(**sizes)
 
@@ -87,7 +88,8 @@ def layer_table(memory: str, seed: int, names: tuple[str, ...], json_path: Path 
     if not names:
         from golden.networks import names as known
 
-        report["networks"] = [_network(name, config, simulator, seed, differences) for name in (*known(), SIMULATED)]
+        report["networks"] = [_network(name, config, simulator, seed, differences)
+                              for name in dict.fromkeys((*known(), *SIMULATED))]
     click.echo(f"{config.rows}x{config.columns} array, {config.axi_data_bits}-bit AXI, {memory} memory\n")
     click.echo(text(report))
     if json_path:
@@ -172,7 +174,7 @@ def mean_fields(layers: Sequence[dict[str, Any]]) -> dict[str, float] | None:
 
 
 def _network(name: str, config: "EngineConfig", simulator, seed: int, differences: list[str]) -> dict[str, Any]:
-    """A network by the analytical model, and in RTL if it is the one that is simulated."""
+    """A network by the analytical model, and in RTL if it is one that is simulated."""
     import numpy as np
 
     from golden.networks import build
@@ -187,7 +189,7 @@ def _network(name: str, config: "EngineConfig", simulator, seed: int, difference
     report: dict[str, Any] = {"network": name, "products": sum(node.macs for node in network.layers)}
     report |= {run: {"predicted": total_fields(estimate_network(network, config, dense=run == "dense"))}
                for run in ("dense", "winners")}
-    if name != SIMULATED:
+    if name not in SIMULATED:
         return report
     image = np.random.default_rng(seed).integers(-128, 128, network.input.shape, np.int8)
     chains = [network_chain(network, list(golden_layers(network, image, dense=dense)), config, dense=dense)

@@ -101,7 +101,7 @@ def simulate(network: str, index: int | None, dense_only: bool, layer_names: tup
     alone = sample_layers(model, config, samples, seed) if samples else list(layer_names)
     digits, pixels, label = _image(model, index, data, seed, with_accuracy)
     golden, results = _golden(model, pixels, runs, alone, to_end=samples is not None)
-    outcomes = _run(model, golden, config, memory, seed, waves, whole, keep_outputs)
+    outcomes, unseen = _run(model, golden, config, memory, seed, waves, whole, keep_outputs)
     measures = {run: [measure for outcome in found for measure in outcome.measures] for run, found in outcomes.items()}
     if samples:
         measures = {run: _with_predictions(model, config, found, results[run], run == "dense")
@@ -133,14 +133,15 @@ def simulate(network: str, index: int | None, dense_only: bool, layer_names: tup
     differences = [f"{run}: {line}" for run, found in outcomes.items() for outcome in found
                    for line in outcome.differences]
     click.echo(f"Bit-exact, every {'' if whole else 'simulated '}layer's output, scores and winners: "
-               + ("NO" if differences else "yes"))
+               + ("NO" if differences else "yes") + _unseen(unseen))
 
     if json_path:
         report.write_json(json_path, summary | _details(measures, dense_only, alone) | {
             "rows": config.rows, "cols": config.columns, "axi_width": config.axi_data_bits,
             "act_buffer_bytes": config.act_buffer_bytes, "weight_buffer_bytes": config.weight_buffer_bytes,
             "memory": memory, "seed": seed, "command": command_line(), "cycles_simulated": clock,
-            "seconds": seconds, "bit_exact": not differences, "differences": differences})
+            "seconds": seconds, "bit_exact": not differences, "differences": differences,
+            "outputs_on_chip": unseen})
     if plot:
         from sim.plots import plot_comparison
 
@@ -196,8 +197,12 @@ def _golden(model: "QuantizedNetwork", pixels: "np.ndarray", runs: Sequence[str]
 
 
 def _run(model: "QuantizedNetwork", golden: "Mapping[str, Sequence[GoldenLayer]]", config: "EngineConfig", memory: str,
-         seed: int, waves: Path | None, whole: bool, keep_outputs: bool) -> "dict[str, list[Outcome]]":
-    """Each run's outcomes, of the whole network or of each layer alone, with a progress bar of simulated cycles."""
+         seed: int, waves: Path | None, whole: bool,
+         keep_outputs: bool) -> "tuple[dict[str, list[Outcome]], dict[str, list[str]]]":
+    """Each run's outcomes, of the whole network or of each layer alone, with a progress bar of simulated cycles.
+
+    And of each run the layers whose output stays on chip, so that only its scores and winners are compared.
+    """
     from sim.execute import execute
     from sim.network import layer_chain, network_chain
 
@@ -210,7 +215,15 @@ def _run(model: "QuantizedNetwork", golden: "Mapping[str, Sequence[GoldenLayer]]
     simulator = open_simulator(config, memory, waves)
     with progress_bar("simulating", sum(chain.predicted_cycles for chain in every), "cycles") as move:
         outcomes = iter(execute(simulator, every, seed=seed, progress=lambda _, cycles: move(cycles)))
-    return {run: [next(outcomes) for _ in found] for run, found in chains.items()}
+    unseen = {run: [name for chain in found for name, work in zip(chain.names, chain.workloads, strict=True)
+                    if not work.in_memory] for run, found in chains.items()}
+    return {run: [next(outcomes) for _ in found] for run, found in chains.items()}, unseen
+
+
+def _unseen(names: dict[str, list[str]]) -> str:
+    """What is to be said about outputs that stay on chip."""
+    count = max(map(len, names.values()))
+    return f" (outputs of {count} layers stay on chip; --keep-outputs compares them, too)" if count else ""
 
 
 def _with_predictions(model: "QuantizedNetwork", config: "EngineConfig", simulated: "Sequence[Measure]",

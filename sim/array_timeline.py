@@ -1,7 +1,7 @@
 """The timeline of a convolution on the array."""
 
+from copy import copy
 from dataclasses import dataclass
-from math import gcd
 
 from hw.band import Band
 from hw.config import ceil_div
@@ -20,6 +20,7 @@ from .costs import (
     NEXT_TILE,
     NO_WEIGHTS,
     ROWS_TO_TAP,
+    RUNS_AHEAD,
     TAP_TO_ACCEPT,
     WAIT_TO_LIST,
     WALK,
@@ -40,7 +41,7 @@ from .descriptors import (
     load_strip,
     take_results,
 )
-from .loading import StripLoads
+from .loading import StripLoads, column_shifts, weight_beats
 from .results import Drained, Strips, write
 from .timeline import Timeline, repeat
 from .workload import Workload
@@ -62,22 +63,20 @@ class Step:
 class GroupCosts:
     """What one group of ``columns`` output channels costs in a band, apart from waiting.
 
-    ``winners`` in ``runs``, ``passes`` times a part of them; sums are complete with ``sum_end``.
+    ``winners`` in ``runs``; sums are complete with ``sum_end``; ``base``: of its weights, from a multiple of a beat.
     """
 
-    def __init__(self, plan: Plan, band: Band, columns: int, winners: float, runs: float, sum_end: bool):
+    def __init__(self, plan: Plan, band: Band, columns: int, winners: float, runs: float, sum_end: bool, base: int):
         shape, config = plan.shape, plan.config
-        axi = config.axi_bytes
         self.columns, self.rows, self.sum_end = columns, config.rows, sum_end
         self.buffer, self.kept = config.weight_buffer_bytes, plan.weights_kept
 
-        # Weights. A run starts and ends on a multiple of the block's divisor.
         block = shape.taps * columns
         self.block, self.weight_bytes = block, winners * block
-        self.weight_beats = (self.weight_bytes + runs * (axi - gcd(block, axi))) / axi
+        self.weight_beats = weight_beats(winners, runs, block, base, config.axi_bytes)
         self.weight_bursts = max(runs, self.weight_beats / BURST_BEATS)
         self.runs, self.last_bursts = runs, self.weight_bursts / runs if runs else 0
-        self.burst_bytes = BURST_BEATS * axi
+        self.burst_bytes = BURST_BEATS * config.axi_bytes
 
         # Passes: (bytes of weights, taps).
         self.passes = [(self.weight_bytes, max(1.0, winners * shape.taps))]
@@ -141,21 +140,21 @@ def follow_group(time: Timeline, work: Workload, costs: GroupCosts, ready: float
     """
     listed = load_blocks() if load_blocks else None
     if listed:
-        ready = max(ready, listed[0] + LIST_TO_TAP)
+        ready = max(ready, listed[1] + LIST_TO_TAP)
     rest, fast = costs.rest, costs.fast
     start = load_constants(work, time, costs.columns) if costs.sum_end else time.issue + 1
     loading = load_weights and costs.weight_bytes
     loaded = arrived = 0.0
     time.issue = start + (WALK if loading else EMPTY_WEIGHTS if load_weights else NO_WEIGHTS)
     if listed and load_weights:
-        time.issue = max(time.issue, listed[0] + LIST_TO_NEXT)
+        time.issue = max(time.issue, listed[1] + LIST_TO_NEXT)
     if loading:
         time.issue = start + WALK
         # As fast as the read channel brings them, and as the ring has room.
         free = time.weights_freed(time.loaded + min(costs.weight_bytes, costs.burst_bytes) - costs.buffer)
         if listed:
             first = load_listed(time, (costs.weight_bursts, costs.weight_beats), max(free, start + WALK),
-                                listed, costs.runs)
+                                (listed[1], listed[1] - listed[0]), costs.runs)
         else:
             first = time.load(free, costs.weight_bursts, costs.weight_beats)
         ready = max(ready, first + WEIGHTS_TO_TAP)
@@ -203,6 +202,7 @@ def follow_group(time: Timeline, work: Workload, costs: GroupCosts, ready: float
             # The sums had to wait for the drain, and with them the last tap of the tile behind them.
             end = max(end, (drained.at(rest - 1) + fast if rest else 0) - costs.delay)
         time.tap, time.reading, time.last_read = end, read + costs.last_drain, costs.last_drain
+        time.walked = end - RUNS_AHEAD * taps / max(1, costs.runs)
         if loading and not costs.kept:
             time.on_chip.append((time.loaded + loaded - size, size, end - taps + 1, end))
             del time.on_chip[:-6]
@@ -224,21 +224,32 @@ class DescriptorCosts:
         self.work, self.band, self.step, self.sum_end = work, band, step, sum_end
         self.first_channel = step.part * plan.shape.channels + step.channels[0]
         winners, self.runs = work.chosen(self.first_channel, step.channels[1])
+        self.winners = winners
         self.loads = None if plan.shape.resident else StripLoads(plan, band, winners, self.runs)
-        columns = min(plan.config.columns, plan.shape.out_channels)
         first, count = step.groups
-        widths = [(columns, count)]
-        if first + count == plan.groups and plan.last_columns != columns:
-            widths = [(columns, count - 1), (plan.last_columns, 1)]
         if plan.shape.blocks:
-            self.groups = []
-            for group in range(first, first + count):
-                width = plan.last_columns if group == plan.groups - 1 else columns
-                taking, runs = work.listed(step.part, group)
-                self.groups.append((GroupCosts(plan, band, width, taking, runs, sum_end), 1))
+            self.groups = [(self._group(group, *work.listed(step.part, group)), 1)
+                           for group in range(first, first + count)]
+        elif count == 1 or first + count < plan.groups or plan.last_columns == columns_of(plan, first):
+            self.groups = [(self._group(first, winners, self.runs), count)]
         else:
-            self.groups = [(GroupCosts(plan, band, width, winners, self.runs, sum_end), many)
-                           for width, many in widths if many]
+            self.groups = [(self._group(first, winners, self.runs), count - 1),
+                           (self._group(first + count - 1, winners, self.runs), 1)]
+
+    def shifted(self, shift: int) -> "DescriptorCosts":
+        """The same for a band of the same geometry, whose rows start ``shift`` bytes further."""
+        if not shift or not self.loads:
+            return self
+        other = copy(self)
+        other.loads = StripLoads(self.plan, self.band, self.winners, self.runs, shift)
+        return other
+
+    def _group(self, group: int, winners: float, runs: float) -> GroupCosts:
+        plan, shape = self.plan, self.plan.shape
+        columns = columns_of(plan, group)
+        first = self.step.part * shape.out_channels + group * columns_of(plan, 0)
+        base = (first * shape.channels + self.step.channels[0] * columns) * shape.taps
+        return GroupCosts(plan, self.band, columns, winners, runs, self.sum_end, base)
 
     def follow(self, time: Timeline, *, gate: float, new_list: bool, load_weights: bool, score_final: bool):
         """One such descriptor after its fetch; its list and activations are ordered at ``gate`` or later."""
@@ -257,17 +268,15 @@ class DescriptorCosts:
                 load_strip(time, self.loads.first, listed, self.runs)
         rows_arrived = time.data if self.loads else 0.0
         group = self.step.groups[0]
-        lists = []
-        if plan.shape.blocks:
-            # The first group's list is built behind that of the winners; the descriptor is not offered meanwhile.
-            lists.append(self._load_blocks(time, group))
-            begun = time.issue - 1 - WAIT_TO_LIST
+        lists = self._first_lists(time, listed)
+        for begun, done in lists:
+            # A descriptor is not offered while a list is built.
             if max(listed, time.tap + TAP_TO_ACCEPT, time.drain_taken + 1) >= begun:
-                listed = max(listed, lists[0][0])
+                listed = max(listed, done)
         accept(time, listed)
         if self.sum_end:
             take_results(time)
-        ready = max(first_tap(work, time), rows_arrived + ROWS_TO_TAP)
+        ready = first_tap(work, time, rows_arrived)
         pending = []
         if band.strips > 1 and self.loads:
             pending.append(lambda: RowArrivals(plan, time, band, self.loads))
@@ -275,7 +284,7 @@ class DescriptorCosts:
             load_blocks = None
             if plan.shape.blocks:
                 def load_blocks(group=group):
-                    return lists.pop() if lists else self._load_blocks(time, group)
+                    return lists.pop(0) if lists else self._load_blocks(time, group)
             repeat(time, many, lambda costs=costs, load_blocks=load_blocks: follow_group(
                 time, work, costs, ready, pending.pop() if pending else None, load_weights, score_final, load_blocks),
                    even=costs.cycles if costs.cycles >= LONG else None)
@@ -284,15 +293,33 @@ class DescriptorCosts:
         if self.sum_end:
             end_results(work, time)
 
+    def _first_lists(self, time: Timeline, listed: float) -> list[tuple[float, float]]:
+        """The lists of the groups that the loader comes to before the scheduler takes the descriptor."""
+        lists = []
+        if self.plan.shape.blocks:
+            first, count = self.step.groups
+            lists.append(self._load_blocks(time, first))
+            if count > 1 and time.older_list <= max(listed, time.tap + TAP_TO_ACCEPT) and time.issue < time.tap:
+                lists.append(self._load_blocks(time, first + 1))
+        return lists
+
     def _load_blocks(self, time: Timeline, group: int) -> tuple[float, float]:
-        """The list of the winners whose blocks a group uses, in the place of that of the group before the last."""
+        """The list of the winners whose blocks a group uses, in the place of that of the group before the last.
+
+        When it is begun, and when it is complete.
+        """
         work = self.work
-        time.issue = max(time.issue, time.older_tap, time.listed + WAIT_TO_LIST)
-        time.older_tap = time.tap
-        listed = load_list(work, time, self.first_channel, self.step.channels[1],
-                           listed=work.blocks[self.step.part, group])
-        time.listed = listed[0]
-        return listed
+        time.issue = max(time.issue, time.older_list, time.listed + WAIT_TO_LIST)
+        time.older_list = time.walked
+        begun = time.issue - WAIT_TO_LIST
+        time.listed, _ = load_list(work, time, self.first_channel, self.step.channels[1],
+                                   listed=work.blocks[self.step.part, group])
+        return begun, time.listed
+
+
+def columns_of(plan: Plan, group: int) -> int:
+    """Output channels of a group."""
+    return plan.last_columns if group == plan.groups - 1 else plan.config.columns
 
 
 def follow_convolution(work: Workload, time: Timeline):
@@ -319,12 +346,17 @@ def follow_convolution(work: Workload, time: Timeline):
 
             def row_after_row(costs=costs, last_row=last_row):
                 for one, count in costs:
-                    def band_after_band(one=one, final=last_row and one is costs[-1][0]):
-                        descriptor(one, load_weights=weights[0] or not plan.weights_kept, score_final=final,
-                                   new_list=fresh[0] or plan.shape.blocks)
-                        weights[0] = fresh[0] = False
+                    alike = [one.shifted(shift) for shift in column_shifts(plan, one.band, count)]
 
-                    repeat(time, count, band_after_band)
+                    def bands_after_bands(alike=alike, final=last_row and one is costs[-1][0]):
+                        for each in alike:
+                            descriptor(each, load_weights=weights[0] or not plan.weights_kept, score_final=final,
+                                       new_list=fresh[0] or plan.shape.blocks)
+                            weights[0] = fresh[0] = False
+
+                    repeat(time, count // len(alike), bands_after_bands)
+                    if count % len(alike):
+                        bands_after_bands(alike[:count % len(alike)])
 
             repeat(time, row_count, row_after_row)
 
@@ -358,7 +390,6 @@ def follow_convolution(work: Workload, time: Timeline):
 
 def _group_classes(plan: Plan) -> list[tuple[tuple[int, int], int]]:
     """Groups of output channels one by one: ((first of them, 1), how many of this width)."""
-    columns = min(plan.config.columns, plan.shape.out_channels)
-    if plan.last_columns == columns:
+    if plan.last_columns == columns_of(plan, 0):
         return [((0, 1), plan.groups)]
-    return [one for one in [((0, 1), plan.groups - 1), ((plan.groups - 1, 1), 1)] if one[1]]
+    return [((0, 1), plan.groups - 1), ((plan.groups - 1, 1), 1)]

@@ -25,6 +25,8 @@ LIST_WORD = 2
 """hw/winner_list.py: the same for every further beat."""
 LIST_TO_NEXT = 4
 """hw/loader.py: from a group's complete list to the next group's mask, where none of its blocks is read."""
+RUNS_AHEAD = 3
+"""hw/run_stream.py: runs of a list on their way to the scheduler, behind which the list is no longer needed."""
 LIST_TO_TAP = 4
 """hw/run_stream.py, hw/scheduler.py: from a group's complete list to its first tap."""
 RUN_TO_BURST = 4
@@ -55,9 +57,11 @@ ROWS_TO_TAP = 5
 """hw/unpacker.py, hw/scheduler.py: from a strip's mark to the first tap that may use it."""
 WEIGHTS_TO_TAP = 2
 """hw/engine.py, hw/scheduler.py: from a beat of weights to the tap that uses it."""
-START_TO_TAP = 5
-"""hw/scheduler.py: from taking a descriptor to its first tap, a cycle for each of the position lanes apart; with
-activations on chip beforehand one less."""
+START_TO_TAP = 4
+"""hw/scheduler.py: from taking a descriptor to its first tap, a cycle for each of the position lanes apart; one more
+where its activations come later."""
+STRIP_TO_TAKE = 2
+"""hw/unpacker.py, hw/scheduler.py: from a strip's mark to the cycle before the scheduler may take it."""
 EMPTY_LIST_TO_MARK = 2
 """hw/loader.py: from the complete list to the mark of a strip that no channel takes part in."""
 MARK_TO_BEAT = 3

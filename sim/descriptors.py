@@ -19,12 +19,13 @@ from .costs import (
     MARK_TO_BEAT,
     MEAN,
     NEXT_DESCRIPTOR,
+    ROWS_TO_TAP,
     RUN_TO_BURST,
     SCORE,
     SCORES,
     START_TO_TAP,
+    STRIP_TO_TAKE,
     TAP_TO_ACCEPT,
-    WAIT_TO_LIST,
     WALK,
     WRITE_BACK_START,
 )
@@ -47,12 +48,13 @@ def load_list(work: Workload, time: Timeline, first: int, count: int, operand: i
     beats = ceil_div(size, axi)
     begin = time.load(0, 1, beats)
     scan = work.list_cycles(first, count, operand, listed) + (beats - 1) * LIST_WORD
-    # The read channel is in order: what follows comes behind the mask's last beat, taken when the one before is used up.
+    # The read channel is in order: what follows comes behind the mask's last beat, taken when the one before is used.
     time.data = max(time.data, begin + scan * (beats - 1) / beats)
     return begin + LIST + scan, scan
 
 
-def load_listed(time: Timeline, cost: tuple[float, float], gate: float, listed: tuple[float, float], runs: float) -> float:
+def load_listed(time: Timeline, cost: tuple[float, float], gate: float, listed: tuple[float, float],
+                runs: float) -> float:
     """What is read of ``runs`` that are still being ``listed`` (when the list is complete, how long it took).
 
     Ordered at ``gate`` or later; returns the first beat's arrival.
@@ -89,9 +91,15 @@ def load_mark(time: Timeline, start: float):
     time.data = max(time.data + 1, time.issue - 1 + MARK_TO_BEAT)
 
 
-def first_tap(work: Workload, time: Timeline) -> float:
-    """The first tap of the descriptor taken that the scheduler may issue, activations and weights apart."""
-    return time.accepted + START_TO_TAP - work.plan.shape.resident + work.plan.config.position_lanes
+def first_tap(work: Workload, time: Timeline, marked: float) -> float:
+    """The first tap that the scheduler may issue of the descriptor taken, whose first strip's mark came at ``marked``.
+
+    A strip is taken when coordinates are there, for which those of the descriptor before count, too.
+    """
+    ready = time.accepted + START_TO_TAP + work.plan.config.position_lanes
+    early = work.plan.shape.resident or (time.started and marked + STRIP_TO_TAKE <= time.accepted)
+    time.started = True
+    return ready if early else max(ready + 1, marked + ROWS_TO_TAP)
 
 
 def load_constants(work: Workload, time: Timeline, records: int, freed: float = CONSTANTS_FREED) -> float:

@@ -24,11 +24,12 @@ def mean_pieces(rows: int, cols: int, base: int, step: int, axi_bytes: int) -> t
 class StripLoads:
     """(bursts, cycles of the read channel) of a band's strips; ``first``, an ``inner`` one, the ``last``.
 
-    A strip's mark, which follows its data, is one of both.
+    A strip's mark, which follows its data, is one of both. ``shift``: bytes from the band to the one that is meant, of
+    the same geometry.
     """
 
-    def __init__(self, plan: Plan, band: Band, winners: float, runs: float):
-        self.plan, self.band, self.winners, self.runs = plan, band, winners, runs
+    def __init__(self, plan: Plan, band: Band, winners: float, runs: float, shift: int = 0):
+        self.plan, self.band, self.winners, self.runs, self.shift = plan, band, winners, runs, shift
         strip, last = band.strip_rows, band.strips - 1
         self.first = self._cost(min(strip, band.rows.ins), 0)
         self.inner = self._cost(strip, strip) if last > 1 else self.first
@@ -47,9 +48,7 @@ class StripLoads:
             return bursts + 1, bytes_read / axi + 1
         if plan.band_rows < shape.out_extent[0]:
             step = gcd(step, plan.band_rows * shape.pool[2] * shape.stride[0] * width)
-        if plan.band_cols < shape.out_extent[1]:
-            step = gcd(step, plan.band_cols * shape.pool[3] * shape.stride[1])
-        start = band.rows.in0 * width + first_row * row_pitch + band.cols.in0
+        start = band.rows.in0 * width + first_row * row_pitch + band.cols.in0 + self.shift
         if first_row:
             step = gcd(step, first_row * row_pitch)
         if band.contiguous:
@@ -61,3 +60,19 @@ class StripLoads:
         # Each piece of a beat that lies in one row takes a cycle for every phase of its columns.
         cycles = beats if band.copy else pieces * band.phases
         return segments * max(1, ceil_div(size, BURST_BEATS * axi)) + 1, segments * cycles + 1
+
+
+def column_shifts(plan: Plan, band: Band, count: int) -> list[int]:
+    """Of bands side by side: bytes from the first to each, as far as their starts within a beat differ."""
+    shape = plan.shape
+    step = plan.band_cols * shape.pool[3] * shape.stride[1]
+    divisor = gcd(shape.height * shape.width, shape.width * band.rows.step, plan.config.axi_bytes)
+    return [number * step for number in range(min(count, divisor // gcd(step, divisor)))]
+
+
+def weight_beats(winners: float, runs: float, block: int, base: int, axi_bytes: int) -> float:
+    """Mean beats of the blocks of ``winners`` in ``runs``, which start at ``base`` and whole blocks behind it."""
+    divisor = gcd(block, axi_bytes)
+    # A run that may start and end on a whole beat saves one at times.
+    spared = 0 if base % divisor else divisor
+    return (winners * block + runs * (axi_bytes - spared)) / axi_bytes

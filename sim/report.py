@@ -28,8 +28,7 @@ WRITTEN = {"activations": ("write_activations",), "mask": ("write_mask",)}
 class Measure:
     """What a layer cost in RTL (``winners`` of ``channels`` took part), and what the analytical model says.
 
-    ``skips``: its cycles follow its winners (a convolution of all input channels). ``ideal_cycles``: 0 for operations
-    without weights.
+    ``skips``: it has weights, so losers save work. ``ideal_cycles``: 0 for operations without weights.
     """
 
     name: str
@@ -76,7 +75,7 @@ def measure(*, name: str, workload: Workload, counters: Mapping[str, int], predi
     layer, config, winners = workload.plan.layer, workload.plan.config, workload.winner_counts[0]
     return Measure(
         name=name, rows=config.rows, cols=config.columns, channels=layer.channels, winners=winners,
-        skips=not layer.vector, cycles=counters["cycles"], array_active_cycles=counters["array_active"],
+        skips=layer.weighted, cycles=counters["cycles"], array_active_cycles=counters["array_active"],
         stall_cycles={key.removeprefix("stall_"): value for key, value in counters.items() if key.startswith("stall_")},
         bytes_read={kind: sum(counters[key] for key in keys) for kind, keys in READ.items()},
         bytes_written={kind: sum(counters[key] for key in keys) for kind, keys in WRITTEN.items()},

@@ -109,7 +109,6 @@ def write(time: Timeline, strips: Strips, drained: Drained, cycles: int, last_cy
     freed, count = time.freed, strips.count
     strip, used, waited, before = 0, 0, False, 0.0
     while strip < count:
-        last = strip == count - 1
         number = strips.tile_of(strip)
         room = positions + (number + 1) * tile - ring
         while used < len(freed) and freed[used][0] < room:
@@ -135,8 +134,9 @@ def write(time: Timeline, strips: Strips, drained: Drained, cycles: int, last_cy
                     drained.tile, drained.until = drained.tile + moved, drained.until + skipped * gone
                 time.next_run += skipped * gone
                 recent = min(skipped, ring // step + 1)
-                time.freed = freed = [(positions + strips.freed(number), time.next_run + FREED - (back - 1) * gone)
-                                      for back, number in ((back, strip + skipped - back) for back in range(recent, 0, -1))]
+                time.freed = freed = [
+                    (positions + strips.freed(strip + skipped - back), time.next_run + FREED - (back - 1) * gone)
+                    for back in range(recent, 0, -1)]
                 used, strip = 0, strip + skipped
         waited = waits
     del freed[:used]

@@ -28,11 +28,14 @@ class Timeline:
     ``reading``, behind the last sums read; ``older_end``, ``group_end``, the same of the last two groups, which frees
     their constants; ``constants``, sums of a group may be read; ``positions`` in all; ``tiles`` of the vector unit;
     ``read``, its last slices (tiles before, tiles, sums of the first and last tile read).
-    Writing: ``next_run``, the walker is free; ``scored``, it has taken the last scores of a descriptor; ``writing_free``, the
-    write-back may take the next; ``freed``, strips that what is drained may have to wait for (positions freed before, sums may be read into its place).
+    Writing: ``next_run``, the walker is free; ``written``, the last strip has been written; ``owed``, pieces of scores
+    of the last group, which are not; ``scored``, the walker has taken a descriptor's last scores; ``writing_free``, the
+    write-back may take the next; ``freed``, strips that what is drained may have to wait for (positions freed before,
+    when sums may be read into their place).
     """
 
-    __slots__ = (*TIMES, "freed", "last_read", "listed", "older_tap", "on_chip", "owed", "read", "ring", "written")
+    __slots__ = (*TIMES, "freed", "gap", "last_read", "listed", "older_list", "on_chip", "owed", "read", "ring",
+                 "started", "walked", "written")
 
     def __init__(self, start: float, ring: int):
         self.ring = ring
@@ -40,7 +43,8 @@ class Timeline:
             setattr(self, name, start)
         self.loaded = self.positions = self.tiles = 0
         self.on_chip, self.freed, self.read = [], [], []
-        self.owed = self.last_read = self.written = self.older_tap = self.listed = 0
+        self.started = False
+        self.gap = self.owed = self.last_read = self.written = self.older_list = self.listed = self.walked = 0
 
     def load(self, gate: float, bursts: float, beats: float) -> float:
         """Order a job's bursts at ``gate`` or later and wait for its beats; the first beat's arrival."""
@@ -101,8 +105,9 @@ def repeat(time: Timeline, count: int, step: Callable[[], None], *, even: float 
     writing go on evenly, and loading at least as fast, how far loading is ahead does not matter. ``even``: the period
     of computing that nothing holds up. ``least``: steps after which nothing from before matters.
     """
-    if count == 1:
-        step()
+    if count <= 1:
+        for _ in range(count):
+            step()
         return
     left, walked, same, previous = count, 0, 0, None
     before = time.moments()
@@ -125,6 +130,9 @@ def repeat(time: Timeline, count: int, step: Callable[[], None], *, even: float 
             jump, gone = min(left - 1, time.lasting(deltas)), deltas
         elif walked >= MAX_WALKED:
             gone = [(one + two) / 2 for one, two in zip(deltas, previous, strict=True)]
+            # What has caught up in these steps does not go on so.
+            most = max(gone[2:5])
+            gone = [min(delta, most) for delta in gone[:-3]] + gone[-3:]
             jump = min(left - 1, time.lasting(gone)) // 2 * 2
         if jump > 0:
             time.shift(gone, jump)

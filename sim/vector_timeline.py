@@ -1,5 +1,7 @@
 """The timeline of the vector unit: depthwise convolutions, pooling, additions."""
 
+from itertools import groupby
+
 from hw.band import Band
 from hw.config import ceil_div
 from hw.lowering import vector_steps
@@ -12,7 +14,6 @@ from .costs import (
     NEXT_TILE,
     NO_WEIGHTS,
     RESULT,
-    ROWS_TO_TAP,
     VECTOR_SUMS,
     VECTOR_TILES,
     WAIT_TO_LIST,
@@ -32,19 +33,22 @@ from .descriptors import (
     load_strip,
     take_results,
 )
-from .loading import StripLoads
+from .loading import StripLoads, column_shifts, weight_beats
 from .results import Drained, Strips, write
 from .timeline import Timeline, repeat
 from .workload import Workload
 
 
 class ChannelCosts:
-    """What a channel of a band costs, apart from waiting; ``steps`` of a tile: those of a winner, or of a loser."""
+    """What a channel of a band costs, apart from waiting; ``steps`` of a tile, 0 of a loser, which takes one."""
 
     def __init__(self, work: Workload, band: Band, steps: float):
         plan, config = work.plan, work.plan.config
-        self.steps, self.rest = steps, band.tiles - 1
-        self.period = max(NEXT_TILE, steps)
+        self.loses, self.rest = not steps, band.tiles - 1
+        self.steps = steps = steps or 1
+        # A tile's coordinates come two cycles behind those of the tile before.
+        self.gap = max(0, NEXT_TILE - steps)
+        self.period = self.gap + steps
         self.drain = config.vector_chunks
         self.last_drain = ceil_div(band.last_rows, config.requantize_lanes)
         self.strips = Strips(plan.shape, band, config, 1)
@@ -62,50 +66,49 @@ def sums_read(time: Timeline, tile: float) -> float:
 def follow_channel(time: Timeline, costs: ChannelCosts, ready: float):
     """A channel: its tiles, its drain and its write-back; ``ready``: its first step may be issued."""
     rest, period = costs.rest, costs.period
-    tap = max(time.tap + period, ready + costs.steps - 1, sums_read(time, time.tiles - VECTOR_TILES))
+    early = time.tap + time.gap + costs.steps
+    tap = max(early, ready + costs.steps - 1, sums_read(time, time.tiles - VECTOR_TILES))
+    # The coordinates of the tile behind one that had to wait are there already.
+    gap = max(0, costs.gap - tap + early)
+    following = tap - costs.gap + gap
     first = max(tap + VECTOR_SUMS, time.reading)
-    drained = Drained(lambda tile: max(tap + tile * period + VECTOR_SUMS, first + tile * costs.drain),
-                      fast=costs.drain, behind=VECTOR_TILES, period=period, delay=VECTOR_SUMS - period + costs.steps)
+    drained = Drained(lambda tile: max((following if tile else tap) + tile * period + VECTOR_SUMS,
+                                       first + tile * costs.drain),
+                      fast=costs.drain, behind=VECTOR_TILES, period=period, delay=VECTOR_SUMS - costs.gap)
     drained.stall(0, max(time.constants, time.drain_taken + 2))
     write(time, costs.strips, drained, costs.drain, costs.last_drain, costs.latency)
     begun, ended = drained.at(0), drained.at(rest)
     time.read.append((time.tiles, rest + 1, begun, ended))
     del time.read[:-VECTOR_TILES - 1]
-    time.tap = max(tap + rest * period, sums_read(time, time.tiles + rest - VECTOR_TILES))
+    last = following + rest * period if rest else tap
+    time.gap = costs.gap if rest else gap
+    time.tap = max(last, sums_read(time, time.tiles + rest - VECTOR_TILES))
     time.tiles += rest + 1
     time.reading = ended + costs.last_drain
 
 
 class ChunkCosts:
-    """What a descriptor costs, apart from waiting: ``count`` channels from ``first`` in a band."""
+    """What a descriptor costs, apart from waiting: ``count`` channels from ``first`` in a band, of ``many`` alike."""
 
-    def __init__(self, work: Workload, band: Band, first: int, count: int):
+    def __init__(self, work: Workload, band: Band, many: int, first: int, count: int):
         plan = self.plan = work.plan
         shape, config = plan.shape, plan.config
         self.work, self.band, self.first, self.count = work, band, first, count
-        self.loads, self.runs = [], []
-        for operand in range(shape.operands):
-            winners, runs = work.chosen(first, count, operand)
-            self.runs.append(runs)
-            if not shape.resident:
-                self.loads.append(StripLoads(plan, band, winners, runs).first)
+        chosen = [work.chosen(first, count, operand) for operand in range(shape.operands)]
+        self.runs = [runs for _, runs in chosen]
+        # Of each operand, for bands of this geometry in turn.
+        self.loads = [[StripLoads(plan, band, winners, runs, shift).first for winners, runs in chosen]
+                      for shift in ([] if shape.resident else column_shifts(plan, band, many))]
+        self.number = 0
         # Channels in order: (costs, how many such).
-        steps = vector_steps(plan)
-        mask = work.masks[0]
-        if shape.operands == 2:
-            classes = [(steps, count)]
-        elif mask is None:
-            rate = work.winner_counts[0] / shape.channels
-            classes = [(rate * max(NEXT_TILE, steps) + (1 - rate) * NEXT_TILE if rate < 1 else steps, count)]
-        else:
-            classes = []
-            for wins in mask[first:first + count]:
-                taken = steps if wins else 1
-                if classes and classes[-1][0] == taken:
-                    classes[-1][1] += 1
-                else:
-                    classes.append([taken, 1])
-        known = {taken: ChannelCosts(work, band, taken) for taken in {taken for taken, _ in classes}}
+        steps, mask = vector_steps(plan), work.masks[0]
+        rate = work.winner_counts[0] / shape.channels
+        classes = [(steps, count)]
+        if shape.operands == 1 and mask is None and rate < 1:
+            classes = [(rate * max(NEXT_TILE, steps) + (1 - rate) * NEXT_TILE, count)]
+        elif shape.operands == 1 and mask is not None:
+            classes = [(steps if wins else 0, len(list(some))) for wins, some in groupby(mask[first:first + count])]
+        known = {taken: ChannelCosts(work, band, taken) for taken, _ in classes}
         self.channels = [(known[taken], many * shape.depth_multiplier) for taken, many in classes]
         outputs = count * shape.depth_multiplier
         self.groups = [(config.columns, outputs // config.columns), (outputs % config.columns, 1)]
@@ -115,7 +118,7 @@ class ChunkCosts:
             winners, runs = work.chosen(first, count)
             axi, block = config.axi_bytes, shape.taps * shape.depth_multiplier
             self.weight_runs = max(1, runs, winners * block / (16 * axi))
-            self.weight_beats = (winners * block + runs * (axi - 1)) / axi
+            self.weight_beats = weight_beats(winners, runs, block, 0, axi)
             self.last_bursts = self.weight_runs / max(1, runs)
 
     def follow(self, time: Timeline, *, gate: float, new_list: bool, score_final: bool):
@@ -130,7 +133,7 @@ class ChunkCosts:
         arrived = time.data if self.loads else 0.0
         accept(time, listed)
         take_results(time)
-        ready = max(first_tap(work, time), arrived + ROWS_TO_TAP)
+        ready = first_tap(work, time, arrived)
         self._groups(time, ready, score_final)
         end_drain(time, ADDITION if plan.shape.operands == 2 else 0)
         end_results(work, time)
@@ -142,7 +145,7 @@ class ChunkCosts:
             listed = time.issue + (WAIT_TO_LIST if new_list and not operand else 1 - operand)
             start = listed if not operand else self._constants(time, 1) + 1
             if self.loads:
-                load_strip(time, self.loads[operand], start, runs)
+                load_strip(time, self.loads[self.number][operand], start, runs)
             return listed
         if not operand:
             time.issue += WAIT_TO_LIST
@@ -150,7 +153,7 @@ class ChunkCosts:
         if operand:
             time.issue = self._constants(time, 1) + 2
         if self.loads:
-            load_first_strip(time, self.loads[operand], listed, runs)
+            load_first_strip(time, self.loads[self.number][operand], listed, runs)
         return listed[0]
 
     def _constants(self, time: Timeline, records: int) -> float:
@@ -163,8 +166,9 @@ class ChunkCosts:
         weights = [self.weight_beats]
         loaded = [shape.operands == 2]
 
+        arrived = [0.0]
+
         def group(columns: int, parts):
-            begin = ready
             if loaded[0]:
                 time.issue += 1
             else:
@@ -172,11 +176,13 @@ class ChunkCosts:
                 time.issue = start + (NO_WEIGHTS if weights[0] is None else WALK if weights[0] else EMPTY_WEIGHTS)
             loaded[0] = False
             if weights[0]:
-                begin = max(begin, time.load(0, self.weight_runs, weights[0]) + WEIGHTS_TO_TAP)
+                arrived[0] = time.load(0, self.weight_runs, weights[0]) + WEIGHTS_TO_TAP
                 time.issue += max(0, NEXT_JOB - self.last_bursts)
             weights[0] = None
             for costs, many in parts:
-                repeat(time, many, lambda costs=costs: follow_channel(time, costs, begin),
+                # Losers need no weights.
+                begin = max(ready, arrived[0]) if not costs.loses else ready
+                repeat(time, many, lambda costs=costs, begin=begin: follow_channel(time, costs, begin),
                        least=2 + VECTOR_TILES // (costs.rest + 1))
             time.older_end, time.group_end = time.group_end, time.reading
             end_group(work, time, columns, score_final)
@@ -216,18 +222,23 @@ def follow_vector(work: Workload, time: Timeline):
                 for band, many in row_of_bands:
                     key = id(band), first if known_channels else 0, count
                     if key not in known:
-                        known[key] = ChunkCosts(work, band, first, count)
+                        known[key] = ChunkCosts(work, band, many, first, count)
 
-                    def one(costs=known[key], final=band is last):
+                    costs = known[key]
+                    cycle = max(1, len(costs.loads))
+
+                    def some(bands, costs=costs, final=band is last):
                         nonlocal fresh
-                        gate = 0.0
-                        if started[0]:
-                            fetch(work, time)
-                            gate = time.accepted
-                        costs.follow(time, gate=gate, new_list=fresh or plan.shape.operands == 2, score_final=final)
-                        started[0], fresh = True, False
+                        for costs.number in bands:
+                            gate = 0.0
+                            if started[0]:
+                                fetch(work, time)
+                                gate = time.accepted
+                            costs.follow(time, gate=gate, new_list=fresh or plan.shape.operands == 2, score_final=final)
+                            started[0], fresh = True, False
 
-                    repeat(time, many, one)
+                    repeat(time, many // cycle, lambda some=some, cycle=cycle: some(range(cycle)))
+                    some(range(many % cycle))
 
     chunks = plan.chunks
     if not known_channels:

@@ -92,7 +92,7 @@ class Workload:
             # A run that ended with the chunk before is listed in this one.
             begins[1:] += rows[:-1, -1] & ~rows[1:, 0]
             return float(np.maximum(begins, 1).sum())
-        winners, runs = self.chosen(first, count, operand)
+        _, runs = self.chosen(first, count, operand)
         return runs + chunks * np.exp(-runs / chunks)
 
 

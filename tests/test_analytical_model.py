@@ -1,15 +1,19 @@
 """The analytical model against the counters of the hardware, in RTL with the fast memory."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from golden.job import LayerJob, Ranking
-from golden.random_jobs import random_job
+from golden.reference import run as reference
 from hw.config import EngineConfig
 from hw.plan import LayerShape, PlanError, make_plan
-from hw.program import build_program
+from hw.program import build_program, job_inputs
 from sim.analytical import ideal_cycles, output_stationary_cycles, predict, predict_program, weight_stationary_cycles
+from sim.conformance import drawn_job
 from sim.execute import as_simulation
+from sim.workload import Workload
 
 from .hw_helpers import SMALL
 
@@ -23,22 +27,27 @@ def counted(counters: dict[str, int]) -> tuple[dict[str, int], dict[str, int]]:
 
 def predicted(program, jobs):
     """The model's predictions for a program's layers."""
-    return predict_program([
-        (layer.plan, layer.ranking, job.input.shape[0] if job.channel_mask is None else job.channel_mask,
-         layer.addresses.mask is not None) for layer, job in zip(program.layers, jobs, strict=True)])
+    work = []
+    for layer, job in zip(program.layers, jobs, strict=True):
+        channels = layer.plan.layer.channels
+        work.append(Workload(
+            plan=layer.plan, ranking=layer.ranking, blocks=layer.blocks, scores=reference(job).scores,
+            winners=[channels if mask is None else mask for _, mask in job_inputs(job)],
+            masked=tuple(mask is not None for mask in layer.addresses.masks), in_memory=layer.in_memory))
+    return predict_program(work)
 
 
 def test_random_layers(simulator):
-    """Bytes exactly; cycles within 1 %, or 50 cycles where that is more."""
+    """Of every operation: bytes exactly; cycles within 1 %, or 50 cycles where that is more."""
     jobs, programs = [], []
     for seed in range(120):
-        job = random_job(seed, max_macs=60_000)
+        job = drawn_job(seed, 60_000)
         try:
             programs.append(build_program([job], SMALL))
         except PlanError:
             continue
         jobs.append(job)
-    assert len(jobs) >= 110
+    assert len(jobs) >= 110 and len({job.op for job in jobs}) == 5
     runs = simulator(SMALL).run([as_simulation(program) for program in programs], timeout_cycles=2_000_000)
     for job, program, run in zip(jobs, programs, runs, strict=True):
         assert run.error == 0
@@ -70,11 +79,10 @@ def test_exact_where_compute_bound(simulator):
 
 def test_chain_of_layers(simulator):
     """A program of two layers, the second on the winners of the first: each layer's bytes, and the cycles of both."""
-    from golden.reference import run as reference
     first = layer(6, 12, 10, 3, ranking=Ranking(score="max", select="topk", value=5))
     result = reference(first)
     second = layer(12, 8, 10, 3)
-    second = LayerJob(**{**vars(second), "input": result.output, "channel_mask": result.winners})
+    second = replace(second, input=result.output, channel_mask=result.winners)
     program = build_program([first, second], SMALL)
     run, = simulator(SMALL).run([as_simulation(program)], timeout_cycles=1_000_000)
     predictions = predicted(program, [first, second])
@@ -114,8 +122,7 @@ def test_ideal_cycles_and_winners():
     assert ideal_cycles(shape, 128, config) == 128 * 9 * 128 * 784 / 256
     assert ideal_cycles(shape, 64, config) == ideal_cycles(shape, 128, config) / 2
     plan = make_plan(shape, config)
-    from hw.lowering import Ranking as Rule
-    dense = predict(plan, Rule(), winners=128, masked=False)
-    sparse = predict(plan, Rule(), winners=np.arange(128) % 2 == 0, masked=True)
+    dense = predict(Workload(plan=plan, winners=[128]))
+    sparse = predict(Workload(plan=plan, winners=[np.arange(128) % 2 == 0], masked=(True,)))
     assert 1.97 < dense.cycles / sparse.cycles <= 2.0
     assert sparse.bytes_read["weights"] * 2 == dense.bytes_read["weights"]

@@ -130,7 +130,7 @@ def vector(config: EngineConfig, random: Random, *, add: bool = False) -> list[B
         records = random_constants(random, columns, shared=shared)
         if add:
             records = [(0, random.randint(2**30, 2**31 - 1), random.randint(-20, -10))] * columns
-        band.constants.append(records)
+        band.constants.append(records[:1] if shared else records)
         for record in records:
             for valid in [config.vector_lanes] * (fields["tiles"] - 1) + [fields["last_rows"]]:
                 if add:
@@ -242,10 +242,9 @@ class World:
             ctx.set(drain.i_vector.payload, packed(self.vector_tiles[0]))
 
     def give_constants(self, ctx) -> None:
-        """Those of ``column`` a cycle later; at most two groups at a time."""
-        if self.asked:
-            bias, multiplier, shift = self.asked
-            ctx.set(self.drain.parameters, {"bias": bias, "multiplier": multiplier, "shift": shift})
+        """Those of ``column`` a cycle later, junk where there are none; at most two groups at a time."""
+        bias, multiplier, shift = self.asked or (self.random.getrandbits(31), self.random.getrandbits(31), 0)
+        ctx.set(self.drain.parameters, {"bias": bias, "multiplier": multiplier, "shift": shift})
         loads = bool(self.groups) and len(self.banks) < 2 and self.chance(0.05)
         ctx.set(self.drain.parameters_loaded, loads)
         if loads:

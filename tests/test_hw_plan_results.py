@@ -14,7 +14,7 @@ from hw.program import build_program
 
 from .descriptor_model import Machine
 from .hw_helpers import SMALL
-from .random_networks import assert_results, random_network
+from .random_networks import assert_results, convolution, random_network
 
 
 def random_config(random: Random) -> EngineConfig:
@@ -72,3 +72,37 @@ def test_outputs_stay_on_chip():
         found |= {(placed.plan.shape.resident, placed.addresses.chip_output is not None,
                    placed.addresses.chip_output == 0) for placed in layers}
     assert found >= {(False, True, False), (True, False, False), (True, True, True), (True, True, False)}
+
+
+@pytest.mark.parametrize("bytes", range(512, 2560, 128))
+def test_outputs_on_chip_leave_room_for_inputs(bytes):
+    """Whether the buffer's size lets the output stay beside all of the input, beside a band of it, or not at all."""
+    random = Random(0)
+    first = convolution(random, (np.full((20, 6, 6), 3, np.int8), None, -3), depthwise=False)
+    first = replace(first, weight=np.ones((24, 20, 3, 3), np.int8), padding=(1, 1, 1, 1), bias=np.zeros(24, np.int32),
+                    multiplier=np.full(24, 2**30, np.int32), shift=np.full(24, -5, np.int32), ranking=None)
+    jobs, results = [first], [reference(first)]
+    for _ in range(2):
+        jobs.append(replace(first, input=results[-1].output, weight=np.ones((24, 24, 3, 3), np.int8),
+                            input_zero_point=first.output_zero_point))
+        results.append(reference(jobs[-1]))
+    program = build_program(jobs, replace(SMALL, act_buffer_bytes=bytes), keep_outputs=True)
+    machine = Machine(program, replace(SMALL, act_buffer_bytes=bytes))
+    assert_results(program, program.results(machine.run()), results)
+
+
+@pytest.mark.parametrize("kernel", [1, 2, 3])
+@pytest.mark.parametrize("stride", [2, 3, 4])
+@pytest.mark.parametrize("depthwise", [False, True])
+def test_kernels_no_wider_than_the_stride(kernel, stride, depthwise):
+    """Columns that no tap needs are not kept; which ones they are depends on the padding."""
+    random = Random(f"{kernel} {stride}")
+    for pad in range(kernel):
+        rng = np.random.default_rng(pad)
+        job = convolution(random, (rng.integers(-128, 128, (6, 9, 11), np.int8), None, -3), depthwise=depthwise)
+        outputs, depth = job.weight.shape[:2]
+        job = replace(job, weight=rng.integers(-128, 128, (outputs, depth, kernel, kernel), np.int8), ranking=None,
+                      stride=(stride, stride), padding=(pad, 0, pad, 0))
+        program = build_program([job], SMALL)
+        (result,) = program.results(Machine(program, SMALL).run())
+        assert np.array_equal(result.output, reference(job).output)

@@ -34,7 +34,7 @@ def random_band(random: Random) -> tuple[dict[str, int], int, list, list]:
                 expected += [run(start * slab, length, first=n == 0, last=n == len(runs) - 1)
                              for n, (start, length) in enumerate(runs)] or [(None, 0, True, True, True, True)]
     else:
-        size = random.randint(1, MAX_CHANNELS) if kind == "passes" else 65535
+        size = random.choice((1, 2, 3, max(1, winners), random.randint(1, MAX_CHANNELS))) if kind == "passes" else 65535
         fields["pass_winners"] = size
         starts = list(range(0, winners, size)) or [0]
         for _ in range(groups):

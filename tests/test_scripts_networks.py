@@ -134,6 +134,14 @@ def test_simulate_a_network_of_every_operation(tmp_path, capsys):
     text, found = capsys.readouterr().out, json.loads(report.read_text())
     assert "Random weights (seed 3)" in text and "Class" not in text and "predicted_class" not in found
     assert (found["weights_are_random"], found["weights_seed"], found["bit_exact"]) == (True, 3, True)
+    stays = found["outputs_on_chip"]["dense"]
+    assert stays and "fc" not in stays and text.endswith(" stay on chip; --keep-outputs compares them, too)\n")
+    kept = tmp_path / "kept.json"
+    assert main(["simulate", str(EVERY_OPERATION), *ENGINE, "--seed", "2", "--keep-outputs", "--json", str(kept)]) == 0
+    assert capsys.readouterr().out.endswith("scores and winners: yes\n")
+    for one, same in zip(json.loads(kept.read_text())["layers"], found["layers"], strict=True):
+        written, alone = (part["dense"]["bytes_written"]["activations"] for part in (one, same))
+        assert alone == (0 if one["name"] in stays else written) and written > 0
     network = QuantizedNetwork.load(EVERY_OPERATION)
     image = np.random.default_rng(2).integers(-128, 128, (5, 13, 11), np.int8)
     golden = [layer for layer in golden_layers(network, image) if layer.job is not None]

@@ -5,10 +5,9 @@ import json
 import pytest
 
 from hw.config import EngineConfig
-from hw.program import build_program
 from scripts.make_docs import results
 from scripts.reference_layers import COMPARED, LAYERS, main, reference_jobs
-from sim.analytical import predict
+from sim.estimate import estimate_layers, job_question
 
 # The least utilization when dense, and the least exploitation at a winner rate of 1/2 and of 1/4.
 TARGETS = {"small": (0.90, 0.80, 0), "conv3": (0.97, 0.95, 0.95), "conv5": (0.91, 0.95, 0.95)}
@@ -54,9 +53,7 @@ def test_results_are_those_of_this_engine(measured):
     jobs = reference_jobs(list(LAYERS), results()["seed"])
     assert set(jobs) == set(measured)
     for key, job in jobs.items():
-        placed, = build_program([job], EngineConfig()).layers
-        model = predict(placed.plan, placed.ranking, winners=len(job.winner_indices),
-                        masked=job.channel_mask is not None)
+        model = estimate_layers([job_question(key[0], job, EngineConfig())], EngineConfig())[0].predicted
         one = measured[key]
         assert one["bit_exact"] is True
         assert (one["bytes_read"], one["bytes_written"]) == (model.bytes_read, model.bytes_written), key

@@ -79,9 +79,10 @@ def test_the_networks_have_every_operation(network, own_weights):
 
 
 @pytest.mark.parametrize("memory", ["stall", "fast"])
-def test_every_operation_as_one_program(memory, own_weights, simulator):
+@pytest.mark.parametrize("keep_outputs", [True, False])
+def test_every_operation_as_one_program(memory, keep_outputs, own_weights, simulator):
     chains = [network_chain(own_weights, list(golden_layers(own_weights, image_of(own_weights), dense=dense)), SMALL,
-                            dense=dense) for dense in (True, False)]
+                            dense=dense, keep_outputs=keep_outputs) for dense in (True, False)]
     outcomes = execute(simulator(SMALL, memory), chains, seed=4)
     names = [node.name for node in own_weights.layers if node.op != "concat"]
     for outcome in outcomes:

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from hw.config import EngineConfig
-from hw.plan import LayerShape
+from hw.plan import LayerShape, make_plan
 from hw.registers import COUNTERS
 from sim.analytical import Prediction
 from sim.report import (
@@ -21,9 +21,11 @@ from sim.report import (
     write_json,
     write_whole,
 )
+from sim.workload import Workload
 
 CONFIG = EngineConfig(rows=4, columns=8)
 SHAPE = LayerShape(channels=6, height=10, width=12, out_channels=16, kernel=(3, 2), padding=(1, 1, 0, 1))
+PLAN = make_plan(SHAPE, CONFIG)
 READ = {"activations": 100, "weights": 200, "parameters": 30 + 4 + 200}
 WRITTEN = {"activations": 50, "mask": 7}
 
@@ -33,7 +35,7 @@ def a_measure(*, name="one", winners=3, cycles=2000, **changes):
         "cycles": cycles, "read_activations": 100, "read_weights": 200, "read_parameters": 30, "read_mask": 4,
         "read_program": 200, "read_beats": 99, "write_activations": 50, "write_mask": 7, "write_beats": 9,
         "array_active": 1500, "stall_weights": cycles - 1500, "rank_exposed": 5} | changes
-    return measure(name=name, shape=SHAPE, config=CONFIG, winners=winners, counters=counters, bit_exact=True,
+    return measure(name=name, workload=Workload(plan=PLAN, winners=[winners]), counters=counters, bit_exact=True,
                    prediction=Prediction(cycles=2020, bytes_read=READ, bytes_written=WRITTEN))
 
 
