@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from golden.job import AddJob, Job, LayerJob
-from golden.reference import LayerResult
+from golden.result import LayerResult
 
 from .band import LayerShape
 from .config import EngineConfig, ceil_div

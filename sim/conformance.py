@@ -7,8 +7,8 @@ from typing import Any
 
 from golden.job import AddJob, Job, LayerJob
 from golden.random_jobs import random_job, random_operation
-from golden.reference import LayerResult
 from golden.reference import run as reference
+from golden.result import LayerResult
 from hw.plan import EVERY_WINNER, Plan, PlanError
 from hw.program import job_inputs
 
