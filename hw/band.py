@@ -110,7 +110,8 @@ class Span:
         self.out0, self.outs = out0, outs
         window, step, pool_pad = shape.pool[axis], shape.pool[2 + axis], shape.pool_padding[2 * axis]
         stride, pad = shape.stride[axis], shape.padding[2 * axis]
-        self.step, self.stride = (stride, 1) if axis == 0 and shape.kernel[0] == 1 else (1, stride)
+        leaves_out = axis == 0 and shape.kernel[0] == 1 and shape.width * stride <= MAX_EXTENT
+        self.step, self.stride = (stride, 1) if leaves_out else (1, stride)
         first = out0 * step - pool_pad
         self.conv0 = max(0, first)
         self.pool0 = first - self.conv0

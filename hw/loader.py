@@ -209,6 +209,7 @@ class Loader(wiring.Component):
         checks += [(descriptor.out_channels > config.max_channels)
                    & ((descriptor.select != Select.ALL) | descriptor.score_resume | ~descriptor.score_final)]
         checks += [descriptor.in_channels <= descriptor.mask_skip]
+        checks += [descriptor[name] > descriptor.stride_x for name in ("phases", "load_phases")]
         checks += [descriptor.weights_ahead & (descriptor.lists | descriptor.add
                                                | (descriptor.mask_source != MaskSource.ALL))]
         checks += [descriptor.act_resident & descriptor.add]

@@ -317,6 +317,9 @@ def _check(shape: LayerShape, config: EngineConfig):
         raise PlanError(f"channels: expected at most {MAX_EXTENT}, got {shape.channels} and {shape.out_channels}")
     if max(shape.height, shape.width, *shape.conv_extent) > MAX_EXTENT:
         raise PlanError(f"input: expected maps of at most {MAX_EXTENT} rows and columns")
+    if shape.vector and shape.depth_multiplier > MAX_WINDOW:
+        raise PlanError(f"weight: expected at most {MAX_WINDOW} output channels for each input channel of a depthwise "
+                        f"layer, got {shape.depth_multiplier}")
     if max(shape.pool) > MAX_WINDOW or max(shape.kernel) > MAX_WINDOW:
         raise PlanError(f"pool: expected windows and strides of at most {MAX_WINDOW}, "
                         f"got {max(*shape.pool, *shape.kernel)}")
