@@ -139,6 +139,7 @@ def is_malformed(fields: dict[str, int], config: EngineConfig) -> bool:
         or any(fields[name] > high for name, high in highest(config, vector).items())
         or channels > fields["out_channels"] or (fields["out_channels"] > config.max_channels and gathered)
         or fields["in_channels"] <= fields["mask_skip"]
+        or max(fields["phases"], fields["load_phases"]) > fields["stride_x"]
         or (fields["add"] and (not vector or fields["strips"] != 2 or fields["mask_source"] == 2
                               or fields["act_resident"]))
         or (fields["lists"] and (vector or not fields["act_dense"] or fields["strips"] != 1))

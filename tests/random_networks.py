@@ -7,10 +7,7 @@ import numpy as np
 from golden.job import AddJob, Job, LayerJob, PoolJob, Ranking
 from golden.reference import LayerResult
 from golden.reference import run as reference
-from hw.program import STORED, MemoryProgram
-
-UNTOUCHED = 0xA5
-"""What memory holds that nothing is written to."""
+from hw.program import STORED, UNTOUCHED, MemoryProgram
 
 
 def assert_results(program: MemoryProgram, results: list[LayerResult], expected: list[LayerResult], *,

@@ -113,7 +113,7 @@ def needed(shape: LayerShape, axis: int, first: int, count: int) -> tuple[range,
     start, end = first * step - before, (first + count - 1) * step - before + window
     convs = range(max(0, start), min(end, shape.conv_extent[axis]))
     stride, pad, kernel = shape.stride[axis], shape.padding[2 * axis], shape.kernel[axis]
-    if axis == 0 and kernel == 1:
+    if axis == 0 and kernel == 1 and shape.width * stride < 1 << 16:
         return convs, range(convs[0] * stride, convs[-1] * stride + 1, stride)
     extent = (shape.height, shape.width)[axis]
     return convs, range(max(0, convs[0] * stride - pad), min(extent, convs[-1] * stride - pad + kernel))
@@ -221,6 +221,8 @@ def check_constants(shape: LayerShape, plan: Plan, bands: list[dict[str, int]]) 
          config=EngineConfig(rows=1, columns=1, act_buffer_bytes=1024), masked=False)
 @example(shape=LayerShape(channels=2, height=4200, width=4000, out_channels=1, kernel=(1, 1), stride=(4, 4), winners=0),
          config=EngineConfig(), masked=True)
+@example(shape=LayerShape(channels=1, height=8, width=20000, out_channels=1, kernel=(1, 1), stride=(4, 4)),
+         config=EngineConfig(), masked=True)
 @example(shape=LayerShape(channels=9000, height=2, width=2, out_channels=3, kernel=(2, 2)), config=EngineConfig(),
          masked=True)
 def test_plans(shape, config, masked):
@@ -300,6 +302,8 @@ def test_a_part_of_the_activation_buffer(shape, config, share):
      "act_buffer_bytes: a channel of one result needs 1600 bytes in half a buffer of 1024, .*"),
     ({"width": 20, "height": 20, "kernel": (9, 9), "vector": True}, {"weight_buffer_bytes": 64},
      "weight_buffer_bytes: a channel's weights take 81 bytes of 64"),
+    ({"channels": 2, "out_channels": 600, "vector": True}, {},
+     "weight: expected at most 255 output channels for each input channel of a depthwise layer, got 300"),
 ])
 def test_layers_that_cannot_run(change, config, message):
     shape = {"channels": 1, "height": 1, "width": 1, "out_channels": 1, "kernel": (1, 1)} | change
