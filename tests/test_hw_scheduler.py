@@ -44,7 +44,6 @@ VECTOR_SHAPES = {
     "two outputs": dict(channels=3, out_channels=6, kernel=(5, 4), padding=(2, 1, 0, 3)),
     "strided": dict(channels=4, out_channels=4, kernel=(3, 7), stride=(2, 2), padding=(1, 1, 3, 2)),
     "far strides": dict(channels=2, out_channels=4, kernel=(2, 11), stride=(3, 4), padding=(0, 1, 5, 5)),
-    "kernel below stride": dict(channels=3, out_channels=3, kernel=(1, 2), stride=(4, 4)),
     "pool": dict(channels=4, out_channels=4, kernel=(3, 3), weighted=False),
     "whole map": dict(channels=6, out_channels=6, kernel=(7, 9), weighted=False),
     "addition": dict(channels=6, out_channels=6, kernel=(1, 1), operands=2, weighted=False),
