@@ -13,6 +13,7 @@ from hw.plan import LayerShape
 
 from .array_timeline import follow_convolution
 from .costs import CHECK, FIRST_WINNERS, LAYER_END, NEXT_LAYER, PROGRAM_START, RANKING, SELECT, WINNERS_END
+from .descriptors import fetch
 from .timeline import Timeline
 from .traffic import bytes_read, bytes_written
 from .vector_timeline import follow_vector
@@ -65,19 +66,20 @@ def predict_program(layers: Sequence[Workload]) -> list[Prediction]:
     The cycles are the differences of the profile's records; the last layer's go on to the interrupt.
     """
     predictions = []
-    end = 0.0
+    time, end, barrier = None, 0.0, None
     for index, work in enumerate(layers):
-        plan = work.plan
-        if index == 0:
-            time = Timeline(0.0, plan.config.output_ring_bytes)
-            time.load(PROGRAM_START, 1, DESCRIPTOR_BYTES / plan.config.axi_bytes)
+        if time is None:
+            config = work.plan.config
+            time = Timeline(0.0, config.output_ring_bytes)
+            time.load(PROGRAM_START, 1, DESCRIPTOR_BYTES / config.axi_bytes)
             time.issue = time.data + CHECK
         else:
-            time = Timeline(end + NEXT_LAYER, plan.config.output_ring_bytes)
-        (follow_vector if plan.shape.vector else follow_convolution)(work, time)
-        now = _finish(work, time)
-        if index < len(layers) - 1:
-            now -= NEXT_LAYER
+            fetch(work, time)
+        time.claiming, time.claims, time.claimed_chunks = work.stays_on_chip, [], time.chunks
+        (follow_vector if work.plan.shape.vector else follow_convolution)(work, time, barrier)
+        # The next layer begins when this one is in memory, and its counters have been recorded.
+        barrier = _finish(work, time)
+        now = barrier if index == len(layers) - 1 else barrier - NEXT_LAYER
         predictions.append(Prediction(round(now) - round(end), bytes_read(work), bytes_written(work)))
         end = now
     return predictions

@@ -1,48 +1,27 @@
-"""The timeline of a convolution on the array."""
+"""The timeline of a convolution on the array: its descriptors."""
 
 from copy import copy
 from dataclasses import dataclass
 
 from hw.band import Band
-from hw.config import ceil_div
 from hw.plan import Plan
-from hw.reader import BURST_BEATS
 
-from .costs import (
-    ARRAY_SUMS,
-    EMPTY_STRIP,
-    EMPTY_WALK,
-    EMPTY_WEIGHTS,
-    ISSUE_TO_BEAT,
-    LIST_TO_NEXT,
-    LIST_TO_TAP,
-    NEXT_JOB,
-    NEXT_TILE,
-    NO_WEIGHTS,
-    ROWS_TO_TAP,
-    RUNS_AHEAD,
-    TAP_TO_ACCEPT,
-    WAIT_TO_LIST,
-    WALK,
-    WEIGHTS_TO_TAP,
-)
+from .array_groups import GroupCosts, RowArrivals, Weights, follow_group
+from .costs import TAP_TO_ACCEPT, WAIT_TO_LIST
 from .descriptors import (
+    Start,
     accept,
     end_drain,
-    end_group,
     end_results,
     fetch,
     first_tap,
-    load_constants,
+    judge,
     load_first_strip,
     load_list,
-    load_listed,
-    load_mark,
     load_strip,
     take_results,
 )
-from .loading import StripLoads, column_shifts, weight_beats
-from .results import Drained, Strips, write
+from .loading import StripLoads, column_shifts
 from .timeline import Timeline, repeat
 from .workload import Workload
 
@@ -60,162 +39,6 @@ class Step:
     groups: tuple[int, int]
 
 
-class GroupCosts:
-    """What one group of ``columns`` output channels costs in a band, apart from waiting.
-
-    ``winners`` in ``runs``; sums are complete with ``sum_end``; ``base``: of its weights, from a multiple of a beat.
-    """
-
-    def __init__(self, plan: Plan, band: Band, columns: int, winners: float, runs: float, sum_end: bool, base: int):
-        shape, config = plan.shape, plan.config
-        self.columns, self.rows, self.sum_end = columns, config.rows, sum_end
-        self.buffer, self.kept = config.weight_buffer_bytes, plan.weights_kept
-
-        block = shape.taps * columns
-        self.block, self.weight_bytes = block, winners * block
-        self.weight_beats = weight_beats(winners, runs, block, base, config.axi_bytes)
-        self.weight_bursts = max(runs, self.weight_beats / BURST_BEATS)
-        self.runs, self.last_bursts = runs, self.weight_bursts / runs if runs else 0
-        self.burst_bytes = BURST_BEATS * config.axi_bytes
-
-        # Passes: (bytes of weights, taps).
-        self.passes = [(self.weight_bytes, max(1.0, winners * shape.taps))]
-        if winners > plan.pass_winners:
-            count = ceil_div(int(winners + 0.999), plan.pass_winners)
-            last = winners - (count - 1) * plan.pass_winners
-            self.passes = [(part * block, part * shape.taps) for part in [plan.pass_winners] * (count - 1) + [last]]
-
-        # Tiles. What bounds one: its taps, its coordinates, the drain of the one before.
-        self.drain = columns * config.drain_chunks
-        self.last_drain = columns * ceil_div(band.last_rows, config.requantize_lanes)
-        self.lead = columns + config.drain_chunks + 5
-        self.delay = config.rows + ARRAY_SUMS
-        self.fast = max(NEXT_TILE, self.drain, self.delay + max(0, self.drain - self.lead))
-        self.rest = band.tiles - 1
-        self.period = max(self.fast, self.passes[-1][1])
-        self.cycles = band.tiles * sum(max(self.fast, taps) for _, taps in self.passes)
-        self.strips = Strips(shape, band, config, columns)
-
-
-class RowArrivals:
-    """When the strips of a band's activations arrive, and the tiles that wait for them."""
-
-    def __init__(self, plan: Plan, time: Timeline, band: Band, loads: StripLoads):
-        self.band, self.last = band, band.strips - 1
-        self.rows = plan.config.rows
-        self.stride, self.ahead = band.rows.stride, plan.shape.kernel[0] - band.rows.pad
-        bursts, cycles = ((self.last - 1) * a + b for a, b in zip(loads.inner, loads.last, strict=True))
-        self.begin = time.data
-        if loads.winners:
-            time.load(time.issue + WALK, bursts + WALK * (self.last - 1), max(cycles, bursts + WALK * self.last))
-        else:
-            load_mark(time, time.issue + EMPTY_WALK + EMPTY_STRIP * (self.last - 1))
-        self.end = time.data
-        self.each = (self.end - self.begin) / cycles * loads.inner[1]
-
-    def arrival(self, strip: int) -> float:
-        """Strip 1 or later."""
-        return self.end if strip == self.last else self.begin + self.each * strip
-
-    def first_tile(self, strip: int, rest: int) -> int:
-        """The first tile that needs strip 1 or a later one."""
-        y = (strip * self.band.strip_rows - self.ahead) // self.stride + 1
-        return min(rest, max(1, max(0, y) * self.band.pitch // self.rows))
-
-    def last_tap(self, tile: int, taps: float, period: float, rest: int) -> float:
-        """Last tap of a tile of the band's first group, where rows bound it."""
-        y = min(self.band.rows.convs - 1, ((tile + 1) * self.rows - 1) // self.band.pitch)
-        last = min(self.band.strips, ceil_div(y * self.stride + self.ahead, self.band.strip_rows)) - 1
-        return max((self.arrival(strip) + ROWS_TO_TAP + taps - 1 + (tile - self.first_tile(strip, rest)) * period
-                    for strip in {1, last - 1, last} if 1 <= strip <= last), default=0.0)
-
-
-def follow_group(time: Timeline, work: Workload, costs: GroupCosts, ready: float, more_rows, load_weights: bool,
-                 score_final: bool, load_blocks=None):
-    """One group: its constants and weights, its tiles, its drain and its write-back.
-
-    ``ready``: the first tap may be issued. ``more_rows``: called after the first group's weights, gives the
-    :class:`RowArrivals` of the band's other strips; None where there are none or they are there. ``load_blocks``:
-    loads the list of the winners whose blocks the group uses.
-    """
-    listed = load_blocks() if load_blocks else None
-    if listed:
-        ready = max(ready, listed[1] + LIST_TO_TAP)
-    rest, fast = costs.rest, costs.fast
-    start = load_constants(work, time, costs.columns) if costs.sum_end else time.issue + 1
-    loading = load_weights and costs.weight_bytes
-    loaded = arrived = 0.0
-    time.issue = start + (WALK if loading else EMPTY_WEIGHTS if load_weights else NO_WEIGHTS)
-    if listed and load_weights:
-        time.issue = max(time.issue, listed[1] + LIST_TO_NEXT)
-    if loading:
-        time.issue = start + WALK
-        # As fast as the read channel brings them, and as the ring has room.
-        free = time.weights_freed(time.loaded + min(costs.weight_bytes, costs.burst_bytes) - costs.buffer)
-        if listed:
-            first = load_listed(time, (costs.weight_bursts, costs.weight_beats), max(free, start + WALK),
-                                (listed[1], listed[1] - listed[0]), costs.runs)
-        else:
-            first = time.load(free, costs.weight_bursts, costs.weight_beats)
-        ready = max(ready, first + WEIGHTS_TO_TAP)
-        rate = costs.weight_beats / costs.weight_bytes
-    for number, (size, taps) in enumerate(costs.passes):
-        final = number == len(costs.passes) - 1
-        if loading:
-            loaded += size
-            free = time.weights_freed(time.loaded + loaded - costs.buffer)
-            arrived = max(first + loaded * rate - 1, free + ISSUE_TO_BEAT + min(costs.weight_beats, BURST_BEATS))
-            if number:
-                begun = time.weights_freed(time.loaded + loaded - size + costs.block - costs.buffer)
-                ready = max(ready, first + (loaded - size + costs.block) * rate, begun + ISSUE_TO_BEAT + 2)
-            arrived += WEIGHTS_TO_TAP
-        tap = max(max(time.tap + 1, ready) + taps - 1, arrived)
-        # The sums of the tile before are read first.
-        tap = max(tap, time.reading - min(costs.lead, time.last_read))
-        period = max(fast, taps)
-        if number == 0 and more_rows:
-            if loading:
-                time.data = max(time.data, arrived - WEIGHTS_TO_TAP)
-                time.issue = max(time.issue, free) - costs.last_bursts
-            else:
-                time.issue -= NEXT_JOB
-            arrivals = more_rows()
-        else:
-            arrivals = None
-        if arrivals:
-            def last_tap(tile, tap=tap, taps=taps, period=period, arrivals=arrivals):
-                return max(tap + tile * period, arrivals.last_tap(tile, taps, period, rest))
-        else:
-            def last_tap(tile, tap=tap, period=period):
-                return tap + tile * period
-        earliest = max(time.reading, time.drain_taken + 2)
-        if final and costs.sum_end:
-            earliest = max(earliest, time.constants)
-        drained = Drained(lambda tile, last_tap=last_tap: last_tap(tile) + costs.delay,
-                          fast=fast, behind=1, period=period, delay=fast)
-        drained.stall(0, earliest)
-        end = last_tap(rest)
-        if final and costs.sum_end:
-            write(time, costs.strips, drained, costs.drain, costs.last_drain)
-        read = drained.at(rest)
-        if read > end + costs.delay:
-            # The sums had to wait for the drain, and with them the last tap of the tile behind them.
-            end = max(end, (drained.at(rest - 1) + fast if rest else 0) - costs.delay)
-        time.tap, time.reading, time.last_read = end, read + costs.last_drain, costs.last_drain
-        time.walked = end - RUNS_AHEAD * taps / max(1, costs.runs)
-        if loading and not costs.kept:
-            time.on_chip.append((time.loaded + loaded - size, size, end - taps + 1, end))
-            del time.on_chip[:-6]
-    if loading:
-        time.data = max(time.data, arrived - WEIGHTS_TO_TAP)
-        time.issue = max(time.issue, free) + max(0, NEXT_JOB - costs.last_bursts)
-        if not costs.kept:
-            time.loaded += costs.weight_bytes
-    if costs.sum_end:
-        time.older_end, time.group_end = time.group_end, time.reading
-        end_group(work, time, costs.columns, score_final)
-
-
 class DescriptorCosts:
     """What a descriptor costs, apart from waiting: shared by all that differ only in where they lie."""
 
@@ -226,10 +49,13 @@ class DescriptorCosts:
         winners, self.runs = work.chosen(self.first_channel, step.channels[1])
         self.winners = winners
         self.loads = None if plan.shape.resident else StripLoads(plan, band, winners, self.runs)
+        self.listed = plan.shape.resident and work.masked[0]
         first, count = step.groups
         if plan.shape.blocks:
             self.groups = [(self._group(group, *work.listed(step.part, group)), 1)
                            for group in range(first, first + count)]
+        elif plan.skips_losers:
+            self.groups = [(self._group(group, winners, self.runs), 1) for group in range(first, first + count)]
         elif count == 1 or first + count < plan.groups or plan.last_columns == columns_of(plan, first):
             self.groups = [(self._group(first, winners, self.runs), count)]
         else:
@@ -249,25 +75,23 @@ class DescriptorCosts:
         columns = columns_of(plan, group)
         first = self.step.part * shape.out_channels + group * columns_of(plan, 0)
         base = (first * shape.channels + self.step.channels[0] * columns) * shape.taps
-        return GroupCosts(plan, self.band, columns, winners, runs, self.sum_end, base)
+        return GroupCosts(plan, self.band, columns, winners, runs, sum_end=self.sum_end, base=base,
+                          judged=judge(self.work, first, columns))
 
-    def follow(self, time: Timeline, *, gate: float, new_list: bool, load_weights: bool, score_final: bool):
-        """One such descriptor after its fetch; its list and activations are ordered at ``gate`` or later."""
+    def follow(self, time: Timeline, start: Start, *, load_weights: bool, score_final: bool):
+        """One such descriptor after its fetch."""
         work, plan, band = self.work, self.plan, self.band
-        time.issue = max(time.issue, gate, time.listed)
-        first, count = self.first_channel, self.step.channels[1]
-        if new_list and work.masked[0]:
-            time.issue += WAIT_TO_LIST
-            new = load_list(work, time, first, count)
-            if self.loads:
-                load_first_strip(time, self.loads.first, new, self.runs)
-            listed = new[0]
-        else:
-            listed = time.issue + (WAIT_TO_LIST if new_list else 1)
+        group, ahead = self.step.groups[0], None
+        time.issue = max(time.issue, time.listed)
+        if start.ahead(time):
+            # Constants and weights come before the barrier, all rows behind it.
+            ahead = Weights(time, work, self.groups[0][0], load=load_weights)
+            listed = start.pass_barrier(time, ahead.job_end)
             if self.loads:
                 load_strip(time, self.loads.first, listed, self.runs)
+        else:
+            listed = self._load(time, start.new_list)
         rows_arrived = time.data if self.loads else 0.0
-        group = self.step.groups[0]
         lists = self._first_lists(time, listed)
         for begun, done in lists:
             # A descriptor is not offered while a list is built.
@@ -277,21 +101,47 @@ class DescriptorCosts:
         if self.sum_end:
             take_results(time)
         ready = first_tap(work, time, rows_arrived)
-        pending = []
-        if band.strips > 1 and self.loads:
-            pending.append(lambda: RowArrivals(plan, time, band, self.loads))
+        rows_left = [band] if band.strips > 1 and self.loads else []
+        if self.listed:
+            lists.append((listed - self.scan, listed))
+
+        def one_group(costs: GroupCosts, group: int):
+            nonlocal ahead
+            own = None
+            if lists:
+                own = lists.pop(0)
+            elif plan.shape.blocks:
+                own = self._load_blocks(time, group)
+            weights = ahead or Weights(time, work, costs, load=load_weights, listed=own)
+            arrivals = None
+            if rows_left:
+                arrivals = RowArrivals(plan, time, rows_left.pop(), self.loads,
+                                       time.issue if ahead else weights.job_end)
+            ahead = None
+            follow_group(time, work, costs, weights, ready=ready, score_final=score_final, arrivals=arrivals)
+
         for costs, many in self.groups:
-            load_blocks = None
-            if plan.shape.blocks:
-                def load_blocks(group=group):
-                    return lists.pop(0) if lists else self._load_blocks(time, group)
-            repeat(time, many, lambda costs=costs, load_blocks=load_blocks: follow_group(
-                time, work, costs, ready, pending.pop() if pending else None, load_weights, score_final, load_blocks),
+            repeat(time, many, lambda costs=costs, group=group: one_group(costs, group),
                    even=costs.cycles if costs.cycles >= LONG else None)
             group += many
         end_drain(time)
         if self.sum_end:
             end_results(work, time)
+
+    def _load(self, time: Timeline, new_list: bool) -> float:
+        """The list of winners and the first strip; when the list is complete."""
+        if new_list and self.work.masked[0]:
+            time.issue += WAIT_TO_LIST
+            listed, self.scan = load_list(self.work, time, self.first_channel, self.step.channels[1])
+            if self.loads:
+                load_first_strip(time, self.loads.first, (listed, self.scan), self.runs)
+            return listed
+        listed = time.issue + (WAIT_TO_LIST if new_list else 1)
+        if self.loads:
+            load_strip(time, self.loads.first, listed, self.runs)
+        else:
+            time.issue = listed + WAIT_TO_LIST
+        return listed
 
     def _first_lists(self, time: Timeline, listed: float) -> list[tuple[float, float]]:
         """The lists of the groups that the loader comes to before the scheduler takes the descriptor."""
@@ -322,23 +172,26 @@ def columns_of(plan: Plan, group: int) -> int:
     return plan.last_columns if group == plan.groups - 1 else plan.config.columns
 
 
-def follow_convolution(work: Workload, time: Timeline):
-    """All descriptors of a convolution, the first of which has been fetched."""
+def follow_convolution(work: Workload, time: Timeline, barrier: float | None):
+    """All descriptors of a convolution, the first of which has been fetched; ``barrier`` as of :class:`Start`."""
     plan = work.plan
     classes, chunks = plan.band_classes, plan.chunks
-    started = [False]
+    blocks = plan.shape.blocks
+    started = False
 
-    def descriptor(costs: DescriptorCosts, *, load_weights=True, score_final=True, new_list=False):
-        gate = 0.0
-        if started[0]:
+    def descriptor(costs: DescriptorCosts, *, new_list: bool, load_weights=True, score_final=True):
+        nonlocal started
+        start = Start(work, barrier, new_list=True)
+        if started:
             fetch(work, time)
-            gate = time.accepted if plan.double else max(time.tap + 2, time.drain_taken + 1)
-        costs.follow(time, gate=gate, new_list=new_list, load_weights=load_weights, score_final=score_final)
-        started[0] = True
+            gate = time.accepted if plan.double else max(time.tap + TAP_TO_ACCEPT, time.drain_taken + 1)
+            start = Start(work, gate, new_list=new_list, first=False)
+        costs.follow(time, start, load_weights=load_weights, score_final=score_final)
+        started = True
 
     def bands(part: int, groups: tuple[int, int], fresh: list[bool]):
         """All bands one behind the other; weights that are kept are loaded with the first."""
-        weights = [True]
+        first = True
         for row_of_bands, row_count in classes:
             costs = [(DescriptorCosts(work, band, Step(part, chunks[0], groups), True), count)
                      for band, count in row_of_bands]
@@ -349,10 +202,11 @@ def follow_convolution(work: Workload, time: Timeline):
                     alike = [one.shifted(shift) for shift in column_shifts(plan, one.band, count)]
 
                     def bands_after_bands(alike=alike, final=last_row and one is costs[-1][0]):
+                        nonlocal first
                         for each in alike:
-                            descriptor(each, load_weights=weights[0] or not plan.weights_kept, score_final=final,
-                                       new_list=fresh[0] or plan.shape.blocks)
-                            weights[0] = fresh[0] = False
+                            descriptor(each, load_weights=first or not plan.weights_kept, score_final=final,
+                                       new_list=fresh[0] or blocks)
+                            first = fresh[0] = False
 
                     repeat(time, count // len(alike), bands_after_bands)
                     if count % len(alike):
@@ -381,7 +235,7 @@ def follow_convolution(work: Workload, time: Timeline):
             bands(part, (0, plan.groups), fresh)
 
     parts = plan.layer.groups
-    if work.masks[0] is None and not plan.shape.blocks:
+    if work.masks[0] is None and not blocks and not plan.skips_losers:
         repeat(time, parts, lambda: one_part(0))
     else:
         for part in range(parts):

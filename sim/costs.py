@@ -23,8 +23,6 @@ LIST = 3
 """hw/winner_list.py: from the mask's first beat to the complete list, its chunks apart."""
 LIST_WORD = 2
 """hw/winner_list.py: the same for every further beat."""
-LIST_TO_NEXT = 4
-"""hw/loader.py: from a group's complete list to the next group's mask, where none of its blocks is read."""
 RUNS_AHEAD = 3
 """hw/run_stream.py: runs of a list on their way to the scheduler, behind which the list is no longer needed."""
 LIST_TO_TAP = 4
@@ -38,7 +36,7 @@ EMPTY_WALK = 3
 EMPTY_STRIP = 2
 """hw/loader.py: from one strip's mark to the next one's, where no channel takes part."""
 NEXT_JOB = 3
-"""hw/loader.py: from the last segment of a group's weights to the constants that follow, at the earliest."""
+"""hw/loader.py: from the end of a group's job to the constants that follow, at the earliest."""
 NO_WEIGHTS = 4
 """hw/loader.py: from a group's constants to those that follow, where no weights are read."""
 EMPTY_WEIGHTS = 5
@@ -92,6 +90,10 @@ SCORES = 2
 """hw/strip_walker.py: cycles of a group's scores besides their reads."""
 SCORE = 7
 """hw/pooling.py, hw/score.py, hw/write_back.py: from a strip's end to the walker taking the scores behind it."""
+JUDGE = 8
+"""hw/write_back.py: from the end of a strip that is read for its scores alone to its being taken again."""
+BOUND = 9
+"""hw/ranking.py: what the search for the threshold of top-k adds to it."""
 MEAN = 7
 """hw/score.py: the requantization of a mean."""
 WRITE_BACK_START = 3

@@ -1,12 +1,13 @@
 """What the timelines of array and vector unit share: a descriptor from its fetch to its handing over."""
 
 from hw.config import ceil_div
-from hw.descriptor import DESCRIPTOR_BYTES, PARAMETER_BYTES
+from hw.descriptor import DESCRIPTOR_BYTES, PARAMETER_BYTES, Select
 from hw.reader import BURST_BEATS
 from hw.winner_list import CHUNK
 
 from .costs import (
     ACCEPTED_TO_FETCH,
+    BOUND,
     CHECK,
     CONSTANTS,
     CONSTANTS_FREED,
@@ -14,11 +15,13 @@ from .costs import (
     EMPTY_LIST_TO_MARK,
     EMPTY_WALK,
     ISSUE_TO_BEAT,
+    JUDGE,
     LIST,
     LIST_WORD,
     MARK_TO_BEAT,
     MEAN,
     NEXT_DESCRIPTOR,
+    NEXT_JOB,
     ROWS_TO_TAP,
     RUN_TO_BURST,
     SCORE,
@@ -26,11 +29,51 @@ from .costs import (
     START_TO_TAP,
     STRIP_TO_TAKE,
     TAP_TO_ACCEPT,
+    WAIT_TO_LIST,
     WALK,
     WRITE_BACK_START,
 )
+from .results import Judged
 from .timeline import Timeline
 from .workload import Workload
+
+
+class Start:
+    """When a descriptor's loading may begin: at ``gate``; behind the layer before if it is the ``first`` of its layer.
+
+    A layer may read its first constants and weights before that. ``new_list``: its winners are listed anew.
+    """
+
+    def __init__(self, work: Workload, gate: float | None, *, new_list: bool, first: bool = True):
+        self.gate, self.new_list = 0.0 if gate is None else gate, new_list
+        self.may_read = first and gate is not None and work.reads_ahead
+        self.resident = work.plan.shape.resident
+
+    def ahead(self, time: Timeline) -> bool:
+        """Constants and weights are read at once; else nothing is before ``gate``."""
+        if self.may_read and time.issue < self.gate:
+            time.issue += WAIT_TO_LIST + 1
+            return True
+        time.issue = max(time.issue, self.gate)
+        return False
+
+    def pass_barrier(self, time: Timeline, job_end: float) -> float:
+        """The list of winners is offered, and activations are ordered, once those weights have been."""
+        passed = max(self.gate, job_end) + 1
+        if self.resident:
+            time.issue = max(time.issue, passed + NEXT_JOB)
+        return passed
+
+
+def judge(work: Workload, first: int, columns: int) -> Judged | None:
+    """How ``columns`` output channels from ``first`` are judged; None where all are written at once."""
+    kept = work.judged(first, columns)
+    if kept is None:
+        return None
+    # The threshold of top-k is looked for; for a channel alone the one before it will do.
+    by_rank = work.ranking.select == Select.TOPK
+    known = not by_rank or (work.plan.shape.vector and first > work.ranking.value)
+    return Judged(kept, JUDGE + (0 if known else BOUND) + (MEAN if work.is_mean else 0))
 
 
 def fetch(work: Workload, time: Timeline):
@@ -53,16 +96,16 @@ def load_list(work: Workload, time: Timeline, first: int, count: int, operand: i
     return begin + LIST + scan, scan
 
 
-def load_listed(time: Timeline, cost: tuple[float, float], gate: float, listed: tuple[float, float],
-                runs: float) -> float:
+def load_listed(time: Timeline, cost: tuple[float, float], gate: float, listed: tuple[float, float], runs: float, *,
+                rows: bool = False) -> float:
     """What is read of ``runs`` that are still being ``listed`` (when the list is complete, how long it took).
 
-    Ordered at ``gate`` or later; returns the first beat's arrival.
+    Ordered at ``gate`` or later, activations if ``rows``; returns the first beat's arrival.
     """
     done, scan = listed
     # The first run is found early in the scan, the last one at its end.
     found = done - scan * (1 - 1 / max(1, runs))
-    first = time.load(max(gate, found + RUN_TO_BURST), *cost)
+    first = (time.load_rows if rows else time.load)(max(gate, found + RUN_TO_BURST), *cost)
     bursts, cycles = (part / max(1, runs) for part in cost)
     time.issue = max(time.issue, done + RUN_TO_BURST + bursts)
     time.data = max(time.data, done + RUN_TO_BURST + ISSUE_TO_BEAT + cycles)
@@ -72,7 +115,7 @@ def load_listed(time: Timeline, cost: tuple[float, float], gate: float, listed: 
 def load_first_strip(time: Timeline, cost: tuple[float, float], listed: tuple[float, float], runs: float):
     """The first strip of winners whose mask has been ordered just before."""
     if runs:
-        load_listed(time, cost, time.issue + WALK - 1, listed, runs)
+        load_listed(time, cost, time.issue + WALK - 1, listed, runs, rows=True)
     else:
         load_mark(time, listed[0] + EMPTY_LIST_TO_MARK)
 
@@ -80,7 +123,7 @@ def load_first_strip(time: Timeline, cost: tuple[float, float], listed: tuple[fl
 def load_strip(time: Timeline, cost: tuple[float, float], start: float, runs: float):
     """A strip of winners that are known, whose walk begins at ``start``."""
     if runs:
-        time.load(start + WALK, *cost)
+        time.load_rows(start + WALK, *cost)
     else:
         load_mark(time, start + EMPTY_WALK)
 
@@ -131,9 +174,12 @@ def end_drain(time: Timeline, latency: float = 0):
     time.drain_free = max(time.drain_free, time.reading - 1 + DRAIN_TO_DRAIN + latency)
 
 
-def end_group(work: Workload, time: Timeline, columns: int, score_final: bool):
-    """The scores of the group before are written behind the results of this one."""
-    time.written = time.next_run
+def end_group(work: Workload, time: Timeline, columns: int, *, score_final: bool, judged: bool):
+    """The results of a group have been written; the scores of the group before follow.
+
+    Its own are there already if it has been ``judged``.
+    """
+    time.written = 0.0 if judged else time.next_run
     if time.owed:
         time.next_run += SCORES + time.owed
     time.owed = ceil_div(columns, work.plan.config.axi_bytes) if score_final else 0

@@ -13,9 +13,9 @@ from hw.program import UNTOUCHED, MemoryProgram, PlacedLayer, build_program, job
 from hw.registers import COUNTERS, Error
 
 from .analytical import Prediction, predict_program
+from .losers import written_planes
 from .report import Measure, measure
 from .simulator import Program, Run, Simulator
-from .traffic import written_planes
 from .verilator import SimulationError
 from .workload import Workload
 
@@ -76,7 +76,8 @@ class Chain:
         channels = placed.plan.layer.channels
         winners = [channels if mask is None or self.dense else mask for _, mask in job_inputs(job)]
         return Workload(plan=placed.plan, ranking=placed.ranking, winners=winners, masked=masked, blocks=placed.blocks,
-                        scores=result.scores, in_memory=placed.in_memory)
+                        scores=result.scores, in_memory=placed.in_memory,
+                        on_chip=placed.addresses.chip_output is not None)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -1,6 +1,7 @@
 """Draining and writing of results: strip by strip, with the output ring between them."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from hw.band import Band, LayerShape
 from hw.config import EngineConfig, ceil_div
@@ -12,14 +13,25 @@ FOLLOWED = 4
 """Strips followed before their period is multiplied, and as many behind, besides those at both ends that differ."""
 
 
+@dataclass(frozen=True)
+class Judged:
+    """A group (of a vector band: a channel) that is read twice: ``kept`` columns are written, ``wait`` cycles after the
+    last read for scores alone."""
+
+    kept: float
+    wait: float
+
+
 class Strips:
     """How the results of a group (of a vector band: of a channel) are written.
 
     ``count`` strips, each complete with the tile ``tile_of(strip)`` of ``tiles``; ``cycles(strip)`` of the walker, in
-    ``columns`` columns; ``span``: positions in whole tiles.
+    ``columns`` columns; ``span``: positions in whole tiles; ``chunks``: pieces of a beat that are written.
     """
 
-    def __init__(self, shape: LayerShape, band: Band, config: EngineConfig, columns: int):
+    def __init__(self, shape: LayerShape, band: Band, config: EngineConfig, columns: int,
+                 judged: Judged | None = None):
+        self.judged = judged
         self.columns, self.tile, self.tiles = columns, shape.tile_positions(config), band.tiles
         self.span = self.tile * self.tiles
         self.count = ceil_div(band.out_rows, band.out_strip_rows)
@@ -37,6 +49,9 @@ class Strips:
         clipped = (0, 0) if band.flat else (-self.pool0, last)
         self.top, self.bottom = (max(1, ceil_div(ceil_div(over, self.pool_step), self.rows_of_strip) + 1)
                                  for over in clipped)
+        rows, flat = (self.rows - 1, -(-band.out_cols_last // band.chunk)) if band.flat else (self.rows, 0)
+        kept = judged.kept if judged else columns
+        self.chunks = kept * (rows * ceil_div(band.out_cols, band.chunk) + flat)
         self.inner = self.cycles(self.count // 2) if self.count > self.top + self.bottom else 0
 
     def tile_of(self, strip: int) -> int:
@@ -65,31 +80,39 @@ class Strips:
             row -= 1
         return taps * self.row_reads
 
-    def cycles(self, strip: int) -> int:
-        """Of the walker: a strip, a run for each piece that is contiguous in memory, the reads."""
+    def cycles(self, strip: int) -> float:
+        """Of the walker: a strip, a run for each piece that is contiguous in memory, the reads.
+
+        Where columns are judged first, these are read for their scores, and of those left out a cycle each is lost.
+        """
         first = strip * self.rows_of_strip
         rows = min(self.rows_of_strip, self.rows - first)
-        runs = 1 if self.contiguous else rows
-        return STRIP + self.columns * (runs + self._reads(first, rows))
+        runs, reads = 1 if self.contiguous else rows, self._reads(first, rows)
+        if self.judged:
+            kept = self.judged.kept
+            return 2 * STRIP + self.columns * (1 + reads) + self.judged.wait + kept * (runs + reads - 1)
+        return STRIP + self.columns * (runs + reads)
 
 
 class Drained:
     """When the sums of each tile of a group are read: by what computing allows, and as the output ring has room.
 
-    ``computed(tile)``: when they are there. Behind a tile that had to wait the following ones are read every ``fast``
-    cycles, as far as they have been computed meanwhile: the tile ``behind`` tiles later starts the computing anew,
-    ``period`` cycles a tile, its sums ``delay`` cycles later.
+    ``computed(tile)``: when they have been computed, ``after`` cycles before they are there. Behind a tile that had to
+    wait the following ones are read every ``fast`` cycles, as far as they have been computed meanwhile: the tile
+    ``behind`` tiles later starts the computing anew, ``period`` cycles a tile, its sums ``delay`` cycles later.
     """
 
-    __slots__ = ("behind", "computed", "delay", "fast", "period", "stalled", "tile", "until")
+    __slots__ = ("after", "behind", "computed", "delay", "fast", "period", "stalled", "tile", "until")
 
-    def __init__(self, computed: Callable[[int], float], *, fast: float, behind: int, period: float, delay: float):
-        self.computed, self.fast, self.behind, self.period, self.delay = computed, fast, behind, period, delay
+    def __init__(self, computed: Callable[[int], float], *, after: float = 0.0, fast: float, behind: int,
+                 period: float, delay: float):
+        self.computed, self.after = computed, after
+        self.fast, self.behind, self.period, self.delay = fast, behind, period, delay
         self.tile, self.until, self.stalled = 0, 0.0, False
 
     def at(self, tile: int) -> float:
         """When the sums of a tile are read."""
-        time = self.computed(tile)
+        time = self.computed(tile) + self.after
         if self.stalled:
             later = tile - self.tile
             time = max(time, self.until + later * self.fast)
@@ -107,7 +130,7 @@ def write(time: Timeline, strips: Strips, drained: Drained, cycles: int, last_cy
     """Follow the strips of a group or channel; a tile is read in ``cycles`` cycles, the last one in ``last_cycles``."""
     ring, tile, positions, last_tile = strips.ring, strips.tile, time.positions, strips.tiles - 1
     freed, count = time.freed, strips.count
-    strip, used, waited, before = 0, 0, False, 0.0
+    strip, used, waited, before, begun = 0, 0, False, 0.0, 0.0
     while strip < count:
         number = strips.tile_of(strip)
         room = positions + (number + 1) * tile - ring
@@ -118,6 +141,8 @@ def write(time: Timeline, strips: Strips, drained: Drained, cycles: int, last_cy
         visible = drained.at(number) + (last_cycles if number == last_tile else cycles) + latency
         waits = visible > time.next_run
         start = visible if waits else time.next_run
+        if strip == 0:
+            begun = start
         duration = strips.inner if strips.top <= strip < count - strips.bottom else strips.cycles(strip)
         before, time.next_run = time.next_run, start + duration
         freed.append((positions + strips.freed(strip), time.next_run + FREED))
@@ -141,3 +166,6 @@ def write(time: Timeline, strips: Strips, drained: Drained, cycles: int, last_cy
         waited = waits
     del freed[:used]
     time.positions = positions + strips.span
+    time.chunks += strips.chunks
+    if time.claiming:
+        time.claim(begun)

@@ -13,8 +13,12 @@ CLOSE = 1e-6
 """Cycles; times are sums of fractions."""
 MAX_WALKED = 6
 """Steps followed before the period that they have settled into is multiplied."""
+CLAIMS = 12
+"""Pieces of writing remembered for the loading that they hold up."""
 TIMES = ("issue", "data", "tap", "reading", "next_run", "accepted", "drain_taken", "drain_free", "writing_free",
-         "older_end", "group_end", "constants", "scored", "loaded", "positions", "tiles")
+         "older_end", "group_end", "constants", "scored", "loaded", "positions", "tiles", "chunks")
+AMOUNTS = 4
+"""The last of these are amounts, not times."""
 
 
 class Timeline:
@@ -31,18 +35,20 @@ class Timeline:
     Writing: ``next_run``, the walker is free; ``written``, the last strip has been written; ``owed``, pieces of scores
     of the last group, which are not; ``scored``, the walker has taken a descriptor's last scores; ``writing_free``, the
     write-back may take the next; ``freed``, strips that what is drained may have to wait for (positions freed before,
-    when sums may be read into their place).
+    when sums may be read into their place); ``chunks`` written in all. Results that stay on chip (``claiming``) hold
+    up activations: ``claims`` (first, last cycle, chunks written).
     """
 
-    __slots__ = (*TIMES, "freed", "gap", "last_read", "listed", "older_list", "on_chip", "owed", "read", "ring",
-                 "started", "walked", "written")
+    __slots__ = (*TIMES, "claimed_chunks", "claims", "claiming", "freed", "gap", "last_read", "listed", "older_list",
+                 "on_chip", "owed", "read", "ring", "started", "walked", "written")
 
     def __init__(self, start: float, ring: int):
         self.ring = ring
         for name in TIMES:
             setattr(self, name, start)
-        self.loaded = self.positions = self.tiles = 0
-        self.on_chip, self.freed, self.read = [], [], []
+        self.loaded = self.positions = self.tiles = self.chunks = self.claimed_chunks = 0
+        self.on_chip, self.freed, self.read, self.claims = [], [], [], []
+        self.claiming = False
         self.started = False
         self.gap = self.owed = self.last_read = self.written = self.older_list = self.listed = self.walked = 0
 
@@ -56,6 +62,28 @@ class Timeline:
         self.data = first + beats - 1
         return first
 
+    def load_rows(self, gate: float, bursts: float, beats: float) -> float:
+        """Order activations, which wait while results are written on chip."""
+        first = self.load(gate, bursts, beats)
+        for _ in range(2 if self.claims else 0):
+            self.data = first + beats - 1 + self.claimed(first, self.data)
+        return first
+
+    def claim(self, begin: float):
+        """What a strip that began at ``begin`` wrote on chip; joined to what is written without a break."""
+        chunks = self.chunks - self.claimed_chunks
+        self.claimed_chunks = self.chunks
+        if self.claims and begin < self.claims[-1][1] + 1:
+            begin, _, before = self.claims.pop()
+            chunks += before
+        self.claims.append((begin, self.next_run, chunks))
+        del self.claims[:-CLAIMS]
+
+    def claimed(self, begin: float, end: float) -> float:
+        """Cycles in which results were written on chip."""
+        return sum(chunks * max(0.0, min(end, last) - max(begin, first)) / (last - first)
+                   for first, last, chunks in self.claims if last > first)
+
     def weights_freed(self, amount: float) -> float:
         """When ``amount`` bytes of all weights loaded have been used for the last time."""
         for before, size, begin, end in reversed(self.on_chip):
@@ -67,14 +95,16 @@ class Timeline:
         """All that grows, for finding a period."""
         return [self.issue, self.data, self.tap, self.reading, self.next_run, self.accepted, self.drain_taken,
                 self.drain_free, self.writing_free, self.older_end, self.group_end, self.constants, self.scored,
-                self.loaded, self.positions, self.tiles]
+                self.loaded, self.positions, self.tiles, self.chunks]
 
     def shift(self, deltas: list[float], times: int):
         """Go on for ``times`` periods of ``deltas``."""
         for name, delta in zip(TIMES, deltas, strict=True):
             setattr(self, name, getattr(self, name) + delta * times)
         taps, reads, writes = deltas[2] * times, deltas[3] * times, deltas[4] * times
-        loaded, positions, tiles = (delta * times for delta in deltas[-3:])
+        loaded, positions, tiles, chunks = (delta * times for delta in deltas[-AMOUNTS:])
+        if self.claiming and chunks:
+            self.claim(self.next_run - writes)
         self.on_chip = [(before + loaded, size, begin + taps, end + taps) for before, size, begin, end in self.on_chip]
         self.freed = [(before + positions, time + writes) for before, time in self.freed]
         self.read = [(before + tiles, count, first + reads, last + reads) for before, count, first, last in self.read]
@@ -94,8 +124,13 @@ class Timeline:
             periods = min(periods, (self.tap - self.data) / (data - tap))
         if writing > reading + CLOSE:
             waiting = next((self.positions - before for before, time in self.freed if time > self.reading), 0)
-            periods = min(periods, (self.ring - waiting) / (deltas[-2] * (1 - reading / writing)))
+            periods = min(periods, (self.ring - waiting) / (deltas[-3] * (1 - reading / writing)))
         return max(0, int(min(periods, 1e9)) - 2)
+
+
+def _at_most(deltas: list[float], most: float) -> list[float]:
+    """Times go on by ``most`` at most."""
+    return [min(delta, most) for delta in deltas[:-AMOUNTS]] + deltas[-AMOUNTS:]
 
 
 def repeat(time: Timeline, count: int, step: Callable[[], None], *, even: float | None = None, least: int = 2):
@@ -125,14 +160,13 @@ def repeat(time: Timeline, count: int, step: Callable[[], None], *, even: float 
         if walked < least:
             pass
         elif steady and (same >= 2 or (even is not None and abs(tap - even) < CLOSE)):
-            jump, gone = left - 1, [min(delta, tap) for delta in deltas[:-3]] + deltas[-3:]
+            jump, gone = left - 1, _at_most(deltas, tap)
         elif previous and max(map(abs, map(sub, deltas, previous))) < CLOSE:
             jump, gone = min(left - 1, time.lasting(deltas)), deltas
         elif walked >= MAX_WALKED:
             gone = [(one + two) / 2 for one, two in zip(deltas, previous, strict=True)]
             # What has caught up in these steps does not go on so.
-            most = max(gone[2:5])
-            gone = [min(delta, most) for delta in gone[:-3]] + gone[-3:]
+            gone = _at_most(gone, max(gone[2:5]))
             jump = min(left - 1, time.lasting(gone)) // 2 * 2
         if jump > 0:
             time.shift(gone, jump)

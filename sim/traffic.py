@@ -1,9 +1,7 @@
 """The analytical model's bytes: exactly those that the hardware counts, by tensor."""
 
-import numpy as np
-
 from hw.config import ceil_div
-from hw.descriptor import DESCRIPTOR_BYTES, PARAMETER_BYTES, Select
+from hw.descriptor import DESCRIPTOR_BYTES, PARAMETER_BYTES
 from hw.plan import Plan
 from hw.winner_list import CHUNK
 
@@ -24,7 +22,7 @@ def bytes_written(work: Workload) -> dict[str, int]:
     """Activations, and the mask (scores and winners)."""
     layer = work.plan.layer
     rows, cols = layer.out_extent
-    planes = planes_written(work.plan, work.ranking, work.scores) if work.in_memory else 0
+    planes = work.planes_written if work.in_memory else 0
     return {"activations": round(planes * rows * cols),
             "mask": layer.out_channels + (ceil_div(layer.out_channels, 8) if work.is_ranked else 0)}
 
@@ -77,50 +75,3 @@ def _vector_bytes(work: Workload) -> tuple[float, float, float]:
 def _mask_bytes(first: int, count: int) -> int:
     """A mask is read in whole chunks of channels from the one of its first channel on."""
     return ceil_div(count + first % CHUNK, 8)
-
-
-def planes_written(plan: Plan, ranking, scores: np.ndarray | int | None) -> float:
-    """Output planes that are written, where certain losers' are left out; a mean if ``scores`` is only the number of
-    winners, or None."""
-    if isinstance(scores, np.ndarray):
-        return int(written_planes(plan, ranking, scores).sum())
-    total = plan.layer.out_channels
-    if not plan.skips_losers:
-        return total
-    if ranking.select == Select.THRESHOLD:
-        return total if scores is None else scores
-    # Of n channels in random order the last one is among the k best with probability k / n.
-    return sum(min(1.0, ranking.value / judged) * count for judged, count in _judgements(plan))
-
-
-def written_planes(plan: Plan, ranking, scores: np.ndarray) -> np.ndarray:
-    """Which output planes are written (bool [O]), from their scores (uint8 [O]).
-
-    A plane is left out if its score is below the threshold; of top-k below the k-th highest score of all channels up to
-    and including those that are judged with it: those of its group, in the vector unit itself alone.
-    """
-    if not plan.skips_losers:
-        return np.ones(len(scores), bool)
-    if ranking.select == Select.THRESHOLD:
-        return scores >= ranking.value
-    written = np.ones(len(scores), bool)
-    first = 0
-    for judged, count in _judgements(plan):
-        if judged > ranking.value:
-            bound = np.partition(scores[:judged], judged - ranking.value)[judged - ranking.value]
-            written[first:judged] = scores[first:judged] >= bound
-        first += count
-    return written
-
-
-def _judgements(plan: Plan) -> list[tuple[int, int]]:
-    """Channels that are judged together: (how many up to and including them, how many)."""
-    if plan.shape.vector:
-        return [(channel + 1, 1) for channel in range(plan.layer.out_channels)]
-    found, last = [], 0
-    for _ in range(plan.layer.groups):
-        for group in range(plan.groups):
-            count = plan.last_columns if group == plan.groups - 1 else min(plan.config.columns, plan.shape.out_channels)
-            last += count
-            found.append((last, count))
-    return found

@@ -12,6 +12,8 @@ from hw.lowering import Ranking
 from hw.plan import Plan
 from hw.winner_list import CHUNK
 
+from .losers import mean_planes, written_planes
+
 NO_RANKING = Ranking()
 """Maximum scores, and every channel wins."""
 
@@ -27,7 +29,8 @@ class Workload:
     masked : for each input whether its winners are read from memory
     blocks : of a layer whose zero blocks are left out, those of :func:`hw.packing.used_blocks`
     scores : of the outputs (uint8 [O]), or how many of these win; of a layer that leaves out its losers' planes
-    in_memory : whether the output is written to memory; else it only stays on chip
+    in_memory : whether the output is written to memory
+    on_chip : whether it stays on chip; unless given, where it is not in memory
     """
 
     plan: Plan
@@ -37,6 +40,7 @@ class Workload:
     blocks: np.ndarray | None = None
     scores: np.ndarray | int | None = None
     in_memory: bool = True
+    on_chip: bool | None = None
 
     @cached_property
     def masks(self) -> list[np.ndarray | None]:
@@ -77,6 +81,44 @@ class Workload:
         rate = self.winner_counts[0] / self.plan.layer.channels
         # A winner starts a run where the one before it on the list does not take part, or is not its neighbour.
         return winners * rate, winners * rate * (1 - rate) + runs * rate * rate
+
+    @property
+    def reads_ahead(self) -> bool:
+        """Its first group's constants and weights may be read while the layer before computes (hw/lowering.py)."""
+        plan, shape = self.plan, self.plan.shape
+        if self.masked[0] or shape.operands > 1 or shape.blocks:
+            return False
+        group_bytes = shape.channels * shape.taps * min(plan.config.columns, shape.out_channels)
+        return shape.vector or (len(plan.chunks) == 1 and group_bytes <= plan.config.weight_buffer_bytes)
+
+    @property
+    def stays_on_chip(self) -> bool:
+        """The output is written on chip, where it takes the place of activations that arrive."""
+        return not self.in_memory if self.on_chip is None else self.on_chip
+
+    @cached_property
+    def written(self) -> np.ndarray | None:
+        """Which output planes are written (bool [O]), if the scores are known."""
+        known = isinstance(self.scores, np.ndarray)
+        return written_planes(self.plan, self.ranking, self.scores) if known else None
+
+    @property
+    def planes_written(self) -> float:
+        """Output planes that are written; a mean if the scores are not known."""
+        if self.written is not None:
+            return int(self.written.sum())
+        return mean_planes(self.plan, self.ranking, self.scores)
+
+    def judged(self, first: int, count: int) -> float | None:
+        """How many of ``count`` output channels from ``first`` are written, where they are scored first; else None."""
+        if not self.plan.skips_losers or (self.ranking.select == Select.TOPK
+                                          and first + count <= self.ranking.value):
+            return None
+        if self.written is not None:
+            return int(self.written[first:first + count].sum())
+        if self.ranking.select == Select.TOPK:
+            return count * self.ranking.value / (first + count)
+        return count * self.planes_written / self.plan.layer.out_channels
 
     def list_cycles(self, first: int, count: int, operand: int = 0, listed: np.ndarray | None = None) -> float:
         """Cycles that the winner list takes for its chunks of 16 channels: a cycle a run that goes through one."""

@@ -6,11 +6,12 @@ from random import Random
 import numpy as np
 import pytest
 
+from golden.job import LayerJob, Ranking
 from golden.random_jobs import OPERATIONS, random_operation
 from golden.reference import run as reference
 from hw.config import EngineConfig
 from hw.plan import PlanError
-from hw.program import build_program
+from hw.program import STORED, build_program
 
 from .descriptor_model import Machine
 from .hw_helpers import SMALL
@@ -106,3 +107,27 @@ def test_kernels_no_wider_than_the_stride(kernel, stride, depthwise):
         program = build_program([job], SMALL)
         (result,) = program.results(Machine(program, SMALL).run())
         assert np.array_equal(result.output, reference(job).output)
+
+
+@pytest.mark.parametrize("channels", [16, 20])
+def test_masks_of_a_concatenation(channels):
+    """The winners of one part leave the bits of the next alone; where they cannot, the concatenation is refused."""
+    random, rng = Random(channels), np.random.default_rng(channels)
+    ranked = convolution(random, (rng.integers(-128, 128, (3, 4, 4), np.int8), None, -3), depthwise=False)
+
+    def layer(outputs: int, **changes) -> LayerJob:
+        inputs = len(changes.get("input", ranked.input))
+        return replace(ranked, bias=np.zeros(outputs, np.int32), multiplier=np.full(outputs, 2**30, np.int32),
+                       shift=np.full(outputs, -8, np.int32), padding=(0, 0, 0, 0), output_zero_point=0,
+                       weight=rng.integers(-128, 128, (outputs, inputs, 1, 1), np.int8), **changes)
+
+    parts = [layer(channels, ranking=Ranking(score="max", select="topk", value=3)), layer(channels, ranking=None)]
+    results = [reference(part) for part in parts]
+    last = layer(9, input=np.concatenate([result.output for result in results]), input_zero_point=0, ranking=None,
+                 channel_mask=np.concatenate([result.winners for result in results]))
+    try:
+        program = build_program([*parts, None, last], SMALL, sources=[(STORED,), (STORED,), (0, 1), (2,)])
+    except PlanError as error:
+        assert channels == 20 and str(error).startswith("concatenation 2: ")
+        return
+    assert_results(program, program.results(Machine(program, SMALL).run()), [*results, reference(last)])
