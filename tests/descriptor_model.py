@@ -339,7 +339,7 @@ class Machine:
                 self.chip[place:place + len(bytes)] = bytes
 
     def select(self) -> None:
-        """The layer's winners, a bit a channel."""
+        """The layer's winners, a bit a channel; those behind the last one are set: what follows there takes part."""
         f, count = self.fields, self.fields["out_channels"]
         assert sorted(self.scores) == list(range(count))
         scores = [self.scores[channel] for channel in range(count)]
@@ -357,5 +357,5 @@ class Machine:
             while 65536 * sum(energy[:k]) < f["select_value"] * sum(energy):
                 k += 1
             winners = set(order[:k])
-        bits = np.array([channel in winners for channel in range(count)])
+        bits = np.array([channel in winners or channel >= count for channel in range(-(-count // 8) * 8)])
         self.write("mask", f["winner_base"], np.packbits(bits, bitorder="little"))
