@@ -2,15 +2,18 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from math import gcd
 
-from .config import EngineConfig, ceil_div
+from .config import VECTOR_TAPS, EngineConfig, ceil_div
 
 MAX_EXTENT = 65535
 """Rows, columns and channels of a map that a descriptor can hold."""
 LOAD_BYTES = 64
 """Strips of activations are at least this long, so that bursts stay efficient on real memories."""
 STORE_BYTES = 64
-"""The same for strips of results."""
+"""The same for strips of results that go to memory."""
+CHIP_STORE_BYTES = 32
+"""Strips of results that stay on chip: what is left to write behind the last tile is short."""
 JUDGED_TILES = 16
 """Tiles that the output ring has room for beside a plane that waits for its score."""
 
@@ -25,8 +28,8 @@ class LayerShape:
     weights. ``average``: results are divided by the number of pixels inside the window, so they lie in regions of equal
     number. ``blocks``: some blocks of weights (group of output channels, input channel) are zero and left out, by a
     list for each group. ``judged``: planes that cannot win need not be written. ``resident``: the input is on chip
-    before the layer begins, plane behind plane. ``one_strip``: all rows are loaded before the weights. ``winners``:
-    input channels that take part at most.
+    before the layer begins, plane behind plane. ``stays_on_chip``: the results are for the next layer, which finds them
+    on chip. ``one_strip``: all rows are loaded before the weights. ``winners``: input channels that take part at most.
     """
 
     channels: int
@@ -46,6 +49,7 @@ class LayerShape:
     blocks: bool = False
     judged: bool = False
     resident: bool = False
+    stays_on_chip: bool = False
     one_strip: bool = False
     winners: int | None = None
 
@@ -76,9 +80,19 @@ class LayerShape:
         """Of a vector layer: output channels for each input channel."""
         return self.out_channels // self.channels
 
-    def tile_positions(self, config: EngineConfig) -> int:
-        """Results of a channel in a tile."""
-        return config.vector_lanes if self.vector else config.rows
+    @property
+    def tile_steps(self) -> int:
+        """Steps of a tile: cycles that it computes, of as many winners as can be."""
+        if self.operands == 2:
+            return 2
+        if self.vector:
+            return self.kernel[0] * ceil_div(self.kernel[1], VECTOR_TAPS)
+        return self.most_winners * self.taps
+
+    @property
+    def lane_step(self) -> int:
+        """Bytes on chip from a position's input to that of the next: the vector unit reads past those between."""
+        return self.stride[1] if self.vector else 1
 
     @cached_property
     def conv_extent(self) -> tuple[int, int]:
@@ -125,11 +139,17 @@ class Span:
 
 
 class Band:
-    """A rectangle of results and how it lies on chip; every number a descriptor or the analytical model needs."""
+    """A rectangle of results and how it lies on chip; every number a descriptor or the analytical model needs.
+
+    ``pitch``: positions of a row; ``row_bytes``: of input on chip. ``row_phases``, ``column_phases``: sub-planes that
+    the rows and columns are dealt to; ``phases``: of the columns', those that are kept. ``tile_positions``: results of
+    a channel in a tile; ``tile_bytes``: from a tile's input to that of the next.
+    """
 
     __slots__ = (
         "chunk",
         "cols",
+        "column_phases",
         "contiguous",
         "copy",
         "flat",
@@ -148,28 +168,45 @@ class Band:
         "plane_bytes",
         "positions",
         "ring_positions",
+        "row_bytes",
+        "row_phases",
         "rows",
         "rows_first_tile",
         "slab_bytes",
         "strip_rows",
         "strips",
+        "tile_bytes",
+        "tile_positions",
         "tiles",
     )
 
     def __init__(self, shape: LayerShape, config: EngineConfig, rows: Span, cols: Span):
-        stride_y, stride_x = rows.stride, cols.stride
         pool_y, pool_x, pool_step_y, pool_step_x = shape.pool
         self.rows, self.cols = rows, cols
-        self.pitch = max(ceil_div(cols.ins, stride_x), cols.convs)
-        self.plane_bytes = ceil_div(rows.ins, stride_y) * self.pitch
+        self.contiguous = cols.ins == shape.width and rows.step == 1
+        self.column_phases = stride_x = cols.stride // shape.lane_step
+        tile = config.vector_positions(shape.lane_step) if shape.vector else config.rows
+        if self._takes_rows(shape, config, tile):
+            # A tile is a row of results. So rows of input need not be dealt: they lie as in memory.
+            self.row_phases, self.pitch, self.row_bytes = 1, cols.convs, cols.ins
+            tile = self.pitch
+            self.tile_bytes = rows.stride * self.row_bytes
+        else:
+            self.row_phases = rows.stride
+            self.pitch = max(ceil_div(cols.ins, cols.stride), cols.convs)
+            self.row_bytes = self.pitch * shape.lane_step
+            self.tile_bytes = tile * shape.lane_step
+        self.tile_positions, stride_y = tile, self.row_phases
+        self.plane_bytes = ceil_div(rows.ins, stride_y) * self.row_bytes
         # Columns that no tap needs are not kept.
         self.phases = min(shape.kernel[1], stride_x) if cols.pad == 0 else stride_x
         self.slab_bytes = stride_y * stride_x * self.plane_bytes * shape.operands
-        self.contiguous = cols.ins == shape.width and rows.step == 1
-        self.copy = self.contiguous and stride_x == stride_y == 1 and self.pitch == cols.ins
+        if shape.resident:
+            # The layer before has put whole planes there, with rows at their end that no window needs.
+            self.slab_bytes = shape.height * shape.width
+        self.copy = self.contiguous and stride_x == stride_y == 1 and self.row_bytes == cols.ins
 
         self.positions = (rows.convs - 1) * self.pitch + cols.convs
-        tile = shape.tile_positions(config)
         self.tiles = ceil_div(self.positions, tile)
         self.last_rows = self.positions - (self.tiles - 1) * tile
         last_y = min((tile - 1) // self.pitch, rows.convs - 1)
@@ -187,7 +224,7 @@ class Band:
         self.chunk = (config.axi_bytes - 1) // pool_step_x + 1 if pool_step_x <= 4 else 1
         # A channel of the vector unit is one strip if two of them fit the ring.
         half = config.output_ring_bytes // 2
-        store = half if shape.vector else STORE_BYTES
+        store = half if shape.vector else CHIP_STORE_BYTES if shape.stays_on_chip else STORE_BYTES
         most = half if shape.vector else half // 2
         whole = (rows.outs, cols.outs) == shape.out_extent
         if shape.judged and whole and (self.tiles + JUDGED_TILES) * tile <= config.output_ring_bytes:
@@ -216,11 +253,25 @@ class Band:
             self.out_strip_step = self.out_strip_rows * self.out_row_step
             self.out_contiguous = full_width
 
+    def _takes_rows(self, shape: LayerShape, config: EngineConfig, tile: int) -> bool:
+        """Whether tiles of whole rows are faster: they waste lanes, but a beat of input is then one write."""
+        rows, cols = self.rows, self.cols
+        if not shape.vector or rows.stride == 1 or not self.contiguous:
+            return False
+        if cols.convs > tile or (cols.convs - 1) * shape.lane_step >= cols.ins:
+            return False
+        row_steps, steps = (tiles * shape.tile_steps for tiles in (rows.convs, ceil_div(rows.convs * cols.convs, tile)))
+        beats = rows.ins * cols.ins / config.axi_bytes
+        # What a row's end cuts from a beat is written in a cycle of its own.
+        pieces = beats + rows.ins * (1 - gcd(cols.ins, config.axi_bytes) / config.axi_bytes)
+        return shape.resident or max(row_steps, beats) < max(steps, pieces)
+
     def fits(self, config: EngineConfig, winners: int, act_bytes: int) -> bool:
         """The band's winners fit ``act_bytes``, its strips the output ring, its sizes the descriptor."""
         return (winners * self.slab_bytes <= act_bytes and self.slab_bytes < 1 << 24
                 and self.ring_positions + config.position_lanes <= config.output_ring_bytes
-                and max(self.pitch, self.rows.ins) <= MAX_EXTENT and self.positions + config.position_lanes < 1 << 24)
+                and max(self.row_bytes, self.rows.ins) <= MAX_EXTENT
+                and self.positions + config.position_lanes < 1 << 24)
 
 
 def spans(shape: LayerShape, axis: int, size: int, first: int = 0, total: int | None = None) -> list[Span]:

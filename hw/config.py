@@ -38,7 +38,8 @@ class EngineConfig:
         Results requantized a cycle, 1..``rows``; a tile drains in ``columns * ceil(rows / lanes)`` cycles.
     vector_lanes:
         Results that the vector unit (depthwise, pooling, addition) computes at a time, each with three multipliers, at
-        most :attr:`act_banks` - 2 (more are cut to that).
+        most 3 * ``requantize_lanes`` (more are cut to that): a 3x3 window takes three cycles, so that many are
+        requantized meanwhile.
     psum_tiles:
         Tiles whose int32 sums are kept between passes over the input channels, where the weights or the activations
         of all of them do not fit; a power of two.
@@ -59,7 +60,7 @@ class EngineConfig:
     output_ring_bytes: int = 1024
     axi_data_bits: int = 128
     requantize_lanes: int = 8
-    vector_lanes: int = 14
+    vector_lanes: int = 24
     psum_tiles: int = 32
     max_channels: int = 4096
     rank_lanes: int = 64
@@ -74,13 +75,13 @@ class EngineConfig:
                 raise ConfigError(f"{field.name}: expected an integer, got {getattr(self, field.name)!r}")
         if self.requantize_lanes > self.rows:
             object.__setattr__(self, "requantize_lanes", max(self.rows, 1))
-        if self.vector_lanes > self.act_banks - VECTOR_TAPS + 1:
-            object.__setattr__(self, "vector_lanes", self.act_banks - VECTOR_TAPS + 1)
+        self._require("vector_lanes", 1 <= self.vector_lanes <= 62, "1..62")
+        if self.vector_lanes > VECTOR_TAPS * self.requantize_lanes:
+            object.__setattr__(self, "vector_lanes", VECTOR_TAPS * self.requantize_lanes)
         self._require("rows", 1 <= self.rows <= 64, "1..64")
         self._require("columns", 1 <= self.columns <= 64, "1..64")
         self._require("axi_data_bits", self.axi_data_bits in (64, 128), "64 or 128")
         self._require("requantize_lanes", self.requantize_lanes >= 1, "at least 1")
-        self._require("vector_lanes", self.vector_lanes >= 1, "at least 1")
         psum_tiles = self.psum_tiles
         self._require("psum_tiles", 1 <= psum_tiles <= 1024 and psum_tiles == ceil_power_of_two(psum_tiles),
                       "a power of two, 1..1024")
@@ -107,8 +108,9 @@ class EngineConfig:
 
     @property
     def act_banks(self) -> int:
-        """Byte-wide banks of the activation buffer: a power of two that serves a row vector and a beat."""
-        return ceil_power_of_two(max(self.rows, self.axi_bytes))
+        """Byte-wide banks of the activation buffer, as many bytes are read a cycle: a power of two that serves a row
+        vector, the vector unit's lanes and a beat."""
+        return ceil_power_of_two(max(self.rows, self.vector_lanes + VECTOR_TAPS - 1, self.axi_bytes))
 
     @property
     def weight_banks(self) -> int:
@@ -121,14 +123,13 @@ class EngineConfig:
         return ceil_power_of_two(max(self.requantize_lanes, self.axi_bytes))
 
     @property
-    def act_read_bytes(self) -> int:
-        """Neighbouring bytes of the activation buffer read a cycle."""
-        return max(self.rows, self.vector_lanes + VECTOR_TAPS - 1)
-
-    @property
     def weight_read_bytes(self) -> int:
         """Neighbouring bytes of the weight buffer read a cycle."""
         return max(self.columns, VECTOR_TAPS)
+
+    def vector_positions(self, lane_step: int) -> int:
+        """Results of a tile of the vector unit whose windows are ``lane_step`` bytes apart: one read serves all."""
+        return min(self.vector_lanes, (self.act_banks - VECTOR_TAPS) // lane_step + 1)
 
     @property
     def vector_chunks(self) -> int:

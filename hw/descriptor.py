@@ -10,7 +10,9 @@ input channels, winners or not, each have their slab on chip.
 
 Positions: output pixels are numbered over the pitch ``P`` of the on-chip planes, ``p = y * pitch + x``; a tile is
 ``rows`` consecutive positions. On chip a channel's slab holds ``stride_y * stride_x`` sub-planes, one for each phase
-(coordinate modulo stride), so that a tap of consecutive positions reads consecutive bytes.
+(coordinate modulo stride), so that a tap of consecutive positions reads consecutive bytes. The vector unit reads every
+``lane_step``-th byte instead: there ``stride_x`` is 1, and ``lane_step`` the layer's stride. Where its tiles are rows
+of results, ``stride_y`` is 1, too, and ``tile_bytes`` as many rows of input as the stride.
 """
 
 from dataclasses import dataclass
@@ -114,6 +116,7 @@ FIELDS = (
     Field("slab_bytes", 24, "bytes from one winner's slab to the next"),
     Field("plane_bytes", 24, "bytes of a sub-plane: rows of one phase times pitch"),
     Field("pitch", 16, "bytes from one row to the next on chip"),
+    Field("lane_step", 3, "bytes from a position's input to that of the next: 1; vector: 1..4"),
     Field("stride_x", 3, "1..4"),
     Field("stride_y", 3, "1..4"),
     Field("load_phases", 3, "column phases that are kept, 1..stride_x"),
@@ -135,8 +138,8 @@ FIELDS = (
     Field("depth_multiplier", 8, "vector: output channels for each input channel"),
     Field("phase_y", 2, "phase of the first tap: -pad_top modulo stride_y"),
     Field("phase_x", 2, "phase of the first tap: -pad_left modulo stride_x"),
-    Field("tap_y", 8, "row of the first tap in its sub-plane: floor(-pad_top / stride_y)", signed=True),
-    Field("tap_x", 8, "column of the first tap in its sub-plane: floor(-pad_left / stride_x)", signed=True),
+    Field("tap_y", 9, "row of the first tap in its sub-plane: floor(-pad_top / stride_y)", signed=True),
+    Field("tap_x", 9, "column of the first tap in its sub-plane: floor(-pad_left / stride_x)", signed=True),
     Field("tap_base", 24, "offset of the first tap from the slab at position 0", signed=True),
     Field("step_x", 24, "offset to the next tap in a row, same sub-plane column", signed=True),
     Field("step_x_wrap", 24, "the same when the phase returns to 0", signed=True),
@@ -146,14 +149,12 @@ FIELDS = (
     Field("phase_rows_more", 3, "phases with one row more: in_rows mod stride_y"),
     Field("phase_cols", 16, "columns of a sub-plane: in_cols div stride_x"),
     Field("phase_cols_more", 3, "phases with one column more: in_cols mod stride_x"),
-    Field("phases", 3, "vector: phases of a row's taps, min(stride_x, kernel_w)"),
-    Field("phase_taps", 8, "vector: taps of the first phase, ceil(kernel_w / stride_x)"),
-    Field("phase_taps_more", 3, "vector: phases with as many taps; the others have one less"),
     Field("rows_ahead", 18, "rows that position row 0 needs: kernel_h - pad_top", signed=True),
     Field("tiles", 24, "tiles of one group (vector: of one channel)"),
     Field("tile_positions", 7, "positions of a tile: the array's rows, the vector unit's lanes"),
-    Field("tile_rows", 7, "from a tile to the next: rows of positions, tile_positions div pitch"),
-    Field("tile_cols", 7, "and columns, tile_positions mod pitch"),
+    Field("tile_bytes", 16, "bytes from a tile's input to the next: tile_positions * lane_step, or rows of input"),
+    Field("tile_rows", 7, "from a tile to the next: rows on chip, tile_bytes div pitch"),
+    Field("tile_cols", 7, "and columns, tile_bytes mod pitch"),
     Field("last_rows", 7, "positions of the last tile"),
     # Requantization.
     Field("in_zero_point", 8, "subtracted from every activation", signed=True),

@@ -7,7 +7,7 @@ from amaranth.lib.wiring import In, Out
 
 from .addition import Addition
 from .buffer import BankedBuffer
-from .config import EngineConfig, ceil_div
+from .config import EngineConfig
 from .descriptor import LAYOUT, OP_VECTOR
 from .requantize import Parameters, Requantizer
 
@@ -104,7 +104,7 @@ class Drain(wiring.Component):
         last_tile = tile == descriptor.tiles - 1
         columns, tile_chunks = Signal(range(config.columns + 1)), Signal(range(chunks + 1))
         m.d.comb += columns.eq(Mux(last_group, descriptor.last_columns, descriptor.group_columns))
-        self.build_tile_chunks(m, descriptor, vector, last_tile, tile_chunks)
+        self.build_tile_chunks(m, descriptor, last_tile, tile_chunks)
         last_chunk = chunk == tile_chunks - 1
         last_column = column == columns - 1
         end_of_tile, end_of_part, end_of_group, end_of_band = Signal(), Signal(), Signal(), Signal()
@@ -121,10 +121,12 @@ class Drain(wiring.Component):
         m.d.sync += begun.eq(begin)
         offset, tile_start, tile_offset = (Signal(range(config.output_ring_bytes), name=n) for n in (
             "offset", "tile_start", "tile_offset"))
+        left = Signal.like(descriptor.tile_positions)
         with m.If(reading):
-            m.d.sync += [chunk.eq(chunk + 1), offset.eq(offset + lanes), remaining.eq(remaining_now - 1)]
+            m.d.sync += [chunk.eq(chunk + 1), offset.eq(offset + lanes), left.eq(left - lanes),
+                         remaining.eq(remaining_now - 1)]
             with m.If(last_chunk):
-                m.d.sync += [chunk.eq(0), offset.eq(tile_start)]
+                m.d.sync += [chunk.eq(0), offset.eq(tile_start), left.eq(descriptor.tile_positions)]
             with m.If(Mux(vector, end_of_part, last_chunk)):
                 m.d.sync += column.eq(Mux(last_column, 0, column + 1))
             with m.If(end_of_tile):
@@ -159,7 +161,8 @@ class Drain(wiring.Component):
         held = Signal(32 * config.vector_lanes)
         with m.If(begin):
             m.d.sync += [
-                reading.eq(1), chunk.eq(0), offset.eq(tile_offset), tile_start.eq(tile_offset),
+                reading.eq(1), chunk.eq(0), left.eq(descriptor.tile_positions),
+                offset.eq(tile_offset), tile_start.eq(tile_offset),
                 first.eq(vector | pending_first), final_pass.eq(vector | pending_last),
             ]
             with m.If(vector):
@@ -190,9 +193,8 @@ class Drain(wiring.Component):
             place.valid.eq(reading & final), place.end_of_tile.eq(end_of_tile & final),
             place.ring.eq(Mux(vector, 0, column)), place.offset.eq(offset), place.count.eq(count),
         ]
-        for width, is_vector in ((config.rows, 0), (config.vector_lanes, 1)):
-            with m.If((vector == is_vector) & (chunk == ceil_div(width, lanes) - 1)):
-                m.d.comb += count.eq(width - (ceil_div(width, lanes) - 1) * lanes)
+        with m.If(left < lanes):
+            m.d.comb += count.eq(left)
         m.d.sync += self.column.eq(Mux(descriptor.parameter_shared, 0, column))
         stages = [place]
         for stage in range(self.PICK + Addition.LATENCY - 1 + Requantizer.LATENCY):
@@ -226,14 +228,16 @@ class Drain(wiring.Component):
                          offered.eq(~self.i_descriptor.p.sum_end), group.eq(0), tile.eq(0), column.eq(0)]
         return m
 
-    def build_tile_chunks(self, m: Module, descriptor, vector, last_tile, tile_chunks):
+    def build_tile_chunks(self, m: Module, descriptor, last_tile, tile_chunks):
         """Cycles that a column of the tile takes."""
         config, lanes = self.config, self.config.requantize_lanes
-        m.d.comb += tile_chunks.eq(Mux(vector, config.vector_chunks, config.drain_chunks))
-        with m.If(last_tile):
-            for n in reversed(range(max(config.drain_chunks, config.vector_chunks))):
-                with m.If(descriptor.last_rows <= (n + 1) * lanes):
-                    m.d.comb += tile_chunks.eq(n + 1)
+        most = max(config.drain_chunks, config.vector_chunks)
+        positions = Signal.like(descriptor.tile_positions)
+        m.d.comb += [positions.eq(Mux(last_tile, descriptor.last_rows, descriptor.tile_positions)),
+                     tile_chunks.eq(most)]
+        for n in reversed(range(most - 1)):
+            with m.If(positions <= (n + 1) * lanes):
+                m.d.comb += tile_chunks.eq(n + 1)
 
     def pick_column(self, m: Module, column, chunk):
         """``lanes`` sums of one column of the array."""

@@ -69,7 +69,7 @@ class Core(wiring.Component):
         # On-chip operands and constants.
         m.submodules.act_buffer = act_buffer = BankedBuffer(
             banks=config.act_banks, ring_bytes=config.act_buffer_bytes, write_bytes=axi_bytes,
-            read_bytes=config.act_read_bytes)
+            read_bytes=config.act_banks)
         m.submodules.weight_buffer = weight_buffer = BankedBuffer(
             banks=config.weight_banks, ring_bytes=config.weight_buffer_bytes, write_bytes=axi_bytes,
             read_bytes=config.weight_read_bytes)
@@ -175,6 +175,7 @@ class Core(wiring.Component):
             feed.issue.eq(scheduler.issue), feed.vector.eq(scheduler.vector), feed.first.eq(scheduler.first),
             feed.last.eq(scheduler.last), feed.operand.eq(scheduler.operand),
             feed.lane_inside.eq(scheduler.lane_inside), feed.unit_weight.eq(Mux(in_work.add, 1, in_work.unit_weight)),
+            feed.lane_step.eq(in_work.lane_step),
             feed.zero_point.eq(Mux(scheduler.operand, in_work.in_zero_point_2, in_work.in_zero_point)),
             feed.act_data.eq(act_buffer.read_data), feed.weight_data.eq(weight_buffer.read_data),
             array.acts.eq(feed.acts), array.weights.eq(feed.weights),

@@ -16,9 +16,9 @@ class Feed(wiring.Component):
 
     Members
     -------
-    issue, vector, first, last, operand, lane_inside, zero_point, unit_weight:
-        Of the step issued in this cycle (see :class:`hw.scheduler.Scheduler`); ``unit_weight``: every
-        weight, unless 0.
+    issue, vector, first, last, operand, lane_inside, zero_point, unit_weight, lane_step:
+        Of the step issued in this cycle (see :class:`hw.scheduler.Scheduler`); ``unit_weight``: every weight, unless
+        0; ``lane_step``: bytes from the first tap of a lane of the vector unit to that of the next, 1..4.
     act_data, weight_data:
         The buffers' read data.
     acts, weights, array_first, array_last:
@@ -35,8 +35,8 @@ class Feed(wiring.Component):
         super().__init__({
             "issue": In(1), "vector": In(1), "first": In(1), "last": In(1), "operand": In(1),
             "lane_inside": In(VECTOR_TAPS * config.position_lanes), "zero_point": In(signed(8)),
-            "unit_weight": In(signed(8)),
-            "act_data": In(8 * config.act_read_bytes), "weight_data": In(8 * config.weight_read_bytes),
+            "unit_weight": In(signed(8)), "lane_step": In(3),
+            "act_data": In(8 * config.act_banks), "weight_data": In(8 * config.weight_read_bytes),
             "acts": Out(9 * rows), "weights": Out(8 * columns), "array_first": Out(1), "array_last": Out(1),
             "vector_acts": Out(9 * VECTOR_TAPS * lanes), "vector_weights": Out(8 * VECTOR_TAPS),
             "vector_issue": Out(1), "vector_first": Out(1), "vector_last": Out(1), "vector_operand": Out(1),
@@ -48,19 +48,19 @@ class Feed(wiring.Component):
         lanes = config.position_lanes
         control = Signal(data.StructLayout({
             "array": 1, "vector": 1, "first": 1, "last": 1, "operand": 1, "inside": VECTOR_TAPS * lanes,
-            "zero_point": signed(8), "unit_weight": signed(8)}))
+            "zero_point": signed(8), "unit_weight": signed(8), "lane_step": 3}))
         m.d.comb += [
             control.array.eq(self.issue & ~self.vector), control.vector.eq(self.issue & self.vector),
             control.first.eq(self.first), control.last.eq(self.last), control.operand.eq(self.operand),
             control.inside.eq(self.lane_inside), control.zero_point.eq(self.zero_point),
-            control.unit_weight.eq(self.unit_weight),
+            control.unit_weight.eq(self.unit_weight), control.lane_step.eq(self.lane_step),
         ]
         for stage in range(BankedBuffer.READ_LATENCY):
             delayed = Signal(control.shape(), name=f"control{stage}")
             m.d.sync += delayed.eq(control)
             control = delayed
         above = []
-        for byte in range(config.act_read_bytes):
+        for byte in range(config.act_banks):
             value = Signal(signed(9), name=f"above{byte}")
             m.d.comb += value.eq(self.act_data.word_select(byte, 8).as_signed() - control.zero_point)
             above.append(value)
@@ -68,8 +68,14 @@ class Feed(wiring.Component):
             m.d.sync += self.acts.word_select(row, 9).eq(Mux(control.inside[row] & control.array, above[row], 0))
         for tap in range(VECTOR_TAPS):
             for lane in range(config.vector_lanes):
-                m.d.sync += self.vector_acts.word_select(tap * config.vector_lanes + lane, 9).eq(
-                    Mux(control.inside[tap * lanes + lane], above[lane + tap], 0))
+                value = self.vector_acts.word_select(tap * config.vector_lanes + lane, 9)
+                m.d.sync += value.eq(0)
+                with m.If(control.inside[tap * lanes + lane]):
+                    with m.Switch(control.lane_step):
+                        for step in (1, 2, 3, 4):
+                            if lane < config.vector_positions(step):
+                                with m.Case(step):
+                                    m.d.sync += value.eq(above[lane * step + tap])
             m.d.sync += self.vector_weights.word_select(tap, 8).eq(
                 Mux(control.unit_weight != 0, control.unit_weight, self.weight_data.word_select(tap, 8)))
         m.d.sync += [

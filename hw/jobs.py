@@ -44,6 +44,10 @@ def job_shape(job: Job, config: EngineConfig, winners: int | None = None) -> Lay
         raise PlanError(f"kernel: expected a pooling window of at most {MAX_WINDOW} rows and columns, got {job.kernel}")
     if job.kind == "max":
         return LayerShape(**sizes, kernel=(1, 1), pool=(*job.kernel, *job.stride), pool_padding=tuple(job.padding))
+    if tuple(job.kernel) == (height, width) and not any(job.padding) and height * width <= MAX_WINDOW:
+        # One window is the whole plane: its rows follow each other on chip, so it may as well be one row of taps.
+        sizes |= {"height": 1, "width": height * width}
+        return LayerShape(**sizes, kernel=(1, height * width), average=job.kind == "average")
     if job.kind == "mean":
         return LayerShape(**sizes, kernel=tuple(job.kernel))
     # Strides beyond the engine's own are a stride and a choice among the results; a window as large as the map needs
@@ -102,7 +106,7 @@ def job_constants(job: Job, plan: Plan, config: EngineConfig) -> Constants:
         clamp |= {"unit_weight": AVERAGE_WEIGHT if job.kind == "average" else 1,
                   "result_zero_point": 0 if job.kind == "average" else job.output_zero_point}
         return Constants(arithmetic=Arithmetic(**clamp), weights=None, parameters=_pool_parameters(job, plan))
-    weights = (pack_vector_weights(job.weight, job.stride[1]) if plan.shape.vector
+    weights = (pack_vector_weights(job.weight) if plan.shape.vector
                else pack_weights(job.weight, config.columns, job.groups))
     blocks = used_blocks(job.weight, config.columns, job.groups) if plan.shape.blocks else None
     return Constants(arithmetic=Arithmetic(**clamp), weights=weights, blocks=blocks,

@@ -193,13 +193,13 @@ class Loader(wiring.Component):
         config = self.config
         positive = ("in_channels", "in_rows", "in_cols", "in_row_pitch", "strip_rows", "last_strip_rows", "strips",
                     "pitch", "stride_x", "stride_y", "load_phases", "out_groups", "group_columns", "last_columns",
-                    "kernel_h",
-                    "kernel_w", "tiles", "tile_positions", "last_rows", "out_rows", "out_cols", "out_cols_last",
-                    "out_strip_rows", "positions", "pool_h", "pool_w", "pool_stride_x", "chunk", "out_channels",
-                    "weight_block", "weight_block_last", "pass_winners", "phases", "phase_taps", "phase_taps_more",
-                    "depth_multiplier")
+                    "kernel_h", "kernel_w", "tiles", "tile_positions", "last_rows", "out_rows", "out_cols",
+                    "out_cols_last", "out_strip_rows", "positions", "pool_h", "pool_w", "pool_stride_x", "chunk",
+                    "out_channels", "weight_block", "weight_block_last", "pass_winners", "depth_multiplier",
+                    "lane_step")
         vector = descriptor.op == OP_VECTOR
-        bounded = {"stride_x": 4, "stride_y": 4, "group_columns": config.columns, "last_columns": config.columns,
+        bounded = {"stride_x": 4, "stride_y": 4, "lane_step": 4,
+                   "group_columns": config.columns, "last_columns": config.columns,
                    "in_channels": config.max_channels, "chunk": config.axi_bytes, "mask_source": int(MaskSource.KEEP),
                    "mask_source_2": int(MaskSource.MEMORY)}
         aligned = {"mask_base": 1, "mask_base_2": 1, "block_mask_base": 1, "block_mask_group": 1, "parameter_base": 4}
@@ -209,7 +209,7 @@ class Loader(wiring.Component):
         checks += [(descriptor.out_channels > config.max_channels)
                    & ((descriptor.select != Select.ALL) | descriptor.score_resume | ~descriptor.score_final)]
         checks += [descriptor.in_channels <= descriptor.mask_skip]
-        checks += [descriptor[name] > descriptor.stride_x for name in ("phases", "load_phases")]
+        checks += [descriptor.load_phases > descriptor.stride_x]
         checks += [descriptor.weights_ahead & (descriptor.lists | descriptor.add
                                                | (descriptor.mask_source != MaskSource.ALL))]
         checks += [descriptor.act_resident & descriptor.add]

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from .band import MAX_EXTENT, Band
-from .config import VECTOR_TAPS, ceil_div
+from .config import ceil_div
 from .descriptor import (
     FIELDS,
     OP_CONVOLUTION,
@@ -90,7 +90,7 @@ def lower_layer(plan: Plan, addresses: Addresses, ranking: Ranking, arithmetic: 
         "score_kind": ranking.score, "select": ranking.select, "select_value": ranking.value,
         "energy_square": ranking.energy_square, "score_multiplier": ranking.multiplier, "score_shift": ranking.shift,
         "score_base": addresses.scores, "winner_base": addresses.winners, "out_channels": plan.layer.out_channels,
-        "depth_multiplier": 1, "phases": 1, "phase_taps": 1, "phase_taps_more": 1, "pass_winners": plan.pass_winners,
+        "depth_multiplier": 1, "pass_winners": plan.pass_winners,
         "skip_losers": plan.skips_losers, "weight_block": 1, "weight_block_last": 1, "sum_start": 1, "sum_end": 1,
         "out_to_memory": addresses.keeps_output or addresses.chip_output is None,
         "out_to_chip": addresses.chip_output is not None,
@@ -173,36 +173,38 @@ def _block_fields(plan: Plan, addresses: Addresses, group: int) -> dict[str, int
 
 def _band_fields(plan: Plan, band: Band) -> dict[str, int]:
     """Everything that depends on the band's geometry alone."""
-    shape, config = plan.shape, plan.config
+    shape = plan.shape
     rows, cols = band.rows, band.cols
-    stride_y, stride_x = rows.stride, cols.stride
+    stride_y, stride_x = band.row_phases, band.column_phases
     row_pitch = shape.width * rows.step
     tap_y, phase_y = divmod(-rows.pad, stride_y)
     tap_x, phase_x = divmod(-cols.pad, stride_x)
     plane = band.plane_bytes
     last_strip_rows = rows.ins - (band.strips - 1) * band.strip_rows
     out_row_pitch = band.out_cols if band.flat else shape.out_extent[1]
-    tile = shape.tile_positions(config)
+    tile = band.tile_positions
     return {
         "act_copy": band.copy, "act_contiguous": band.contiguous, "act_merge": band.merge,
         "in_plane": shape.height * shape.width, "in_row_pitch": row_pitch,
         "in_rows": rows.ins, "in_cols": cols.ins, "strip_rows": min(band.strip_rows, MAX_EXTENT),
         "last_strip_rows": last_strip_rows, "strips": band.strips,
-        "strip_bytes": band.strip_rows // stride_y * band.pitch, "strip_pitch": band.strip_rows * row_pitch,
+        "strip_bytes": band.strip_rows // stride_y * band.row_bytes, "strip_pitch": band.strip_rows * row_pitch,
         "strip_load": (band.strip_rows if band.strips > 1 else rows.ins) * cols.ins,
         "last_strip_load": last_strip_rows * cols.ins,
-        "slab_bytes": band.slab_bytes, "plane_bytes": plane, "pitch": band.pitch,
+        "slab_bytes": band.slab_bytes, "plane_bytes": plane, "pitch": band.row_bytes,
+        "lane_step": shape.lane_step,
         "stride_x": stride_x, "stride_y": stride_y, "load_phases": band.phases,
         "kernel_h": shape.kernel[0], "kernel_w": shape.kernel[1],
         "phase_y": phase_y, "phase_x": phase_x, "tap_y": tap_y, "tap_x": tap_x,
-        "tap_base": (phase_y * stride_x + phase_x) * plane + tap_y * band.pitch + tap_x,
+        "tap_base": (phase_y * stride_x + phase_x) * plane + tap_y * band.row_bytes + tap_x,
         "step_x": plane, "step_x_wrap": 1 - (stride_x - 1) * plane,
-        "step_y": stride_x * plane, "step_y_wrap": band.pitch - (stride_y - 1) * stride_x * plane,
+        "step_y": stride_x * plane, "step_y_wrap": band.row_bytes - (stride_y - 1) * stride_x * plane,
         "phase_rows": rows.ins // stride_y, "phase_rows_more": rows.ins % stride_y,
         "phase_cols": cols.ins // stride_x, "phase_cols_more": cols.ins % stride_x,
         "rows_ahead": shape.kernel[0] - rows.pad,
         "tiles": band.tiles, "last_rows": band.last_rows, "tile_positions": tile,
-        "tile_rows": tile // band.pitch, "tile_cols": tile % band.pitch,
+        "tile_bytes": band.tile_bytes,
+        "tile_rows": band.tile_bytes // band.row_bytes, "tile_cols": band.tile_bytes % band.row_bytes,
         "out_contiguous": band.out_contiguous,
         "out_plane": shape.out_extent[0] * shape.out_extent[1], "out_row_pitch": out_row_pitch,
         "out_rows": band.out_rows, "out_cols": band.out_cols, "out_cols_last": band.out_cols_last,
@@ -263,10 +265,7 @@ def _vector(plan: Plan, addresses: Addresses, arithmetic: Arithmetic):
             values = _band_fields(plan, band) | {
                 "op": OP_VECTOR, "act_dense": 1, "act_base": first * band.slab_bytes,
                 "in_base": addresses.inputs[0] + offset,
-                "depth_multiplier": shape.depth_multiplier, "phases": min(shape.stride[1], shape.kernel[1]),
-                "phase_taps": ceil_div(shape.kernel[1], shape.stride[1]),
-                "phase_taps_more": (shape.kernel[1] - 1) % shape.stride[1] + 1,
-                "unit_weight": arithmetic.unit_weight,
+                "depth_multiplier": shape.depth_multiplier, "unit_weight": arithmetic.unit_weight,
                 "out_groups": groups, "group_columns": min(columns, outputs),
                 "last_columns": outputs - (groups - 1) * min(columns, outputs),
                 "first_channel": first_output, "out_base": _out_base(plan, addresses, band, first_output),
@@ -304,13 +303,3 @@ def _region_numbers(plan: Plan) -> list[int]:
 
     return [row * len(plan.regions[1]) + col
             for row in numbers(0, plan.band_rows) for col in numbers(1, plan.band_cols)]
-
-
-def vector_steps(plan: Plan) -> int:
-    """Steps of a tile of the vector unit, of a winner."""
-    shape = plan.shape
-    if shape.operands == 2:
-        return 2
-    kernel_h, kernel_w = shape.kernel
-    phases = [len(range(phase, kernel_w, shape.stride[1])) for phase in range(min(shape.stride[1], kernel_w))]
-    return kernel_h * sum(ceil_div(taps, VECTOR_TAPS) for taps in phases)

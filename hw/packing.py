@@ -22,12 +22,9 @@ def pack_weights(weight: np.ndarray, columns: int, groups: int = 1) -> np.ndarra
     return np.concatenate(parts).view(np.uint8)
 
 
-def pack_vector_weights(weight: np.ndarray, stride_x: int) -> np.ndarray:
-    """Depthwise weights int8 [O, 1, KH, KW] as ``[channel][row][phase][tap]``: taps that neighbour each other on chip
-    together."""
-    order = [column for phase in range(min(stride_x, weight.shape[3]))
-             for column in range(phase, weight.shape[3], stride_x)]
-    return np.ascontiguousarray(weight[:, 0][:, :, order]).reshape(-1).view(np.uint8)
+def pack_vector_weights(weight: np.ndarray) -> np.ndarray:
+    """Depthwise weights int8 [O, 1, KH, KW] as they lie: ``[channel][row][tap]``."""
+    return np.ascontiguousarray(weight).reshape(-1).view(np.uint8)
 
 
 def pack_parameters(bias: np.ndarray, multiplier: np.ndarray, shift: np.ndarray) -> np.ndarray:

@@ -19,6 +19,8 @@ PASS_SHARE = 0.75
 """Part of the weight buffer that a pass takes at most, where there are several: the next one loads into the rest."""
 VECTOR_LOAD_CYCLES = 512
 """Cycles that a descriptor of the vector unit loads for, at least one channel: the next one's load meanwhile."""
+JUDGE_CYCLES = 17
+"""Cycles from the last read for a channel's score to the first one that writes it (hw/write_back.py, hw/ranking.py)."""
 
 
 class PlanError(ValueError):
@@ -139,6 +141,24 @@ def make_plan(layer: LayerShape, config: EngineConfig, *, act_bytes: int | None 
     Raises :class:`PlanError` for a layer that cannot run.
     """
     _check(layer, config)
+    plan = _make_plan(layer, config, act_bytes)
+    if layer.judged and (layer.stays_on_chip or not _judging_hides(plan)):
+        plan = _make_plan(replace(layer, judged=False), config, act_bytes)
+    return plan
+
+
+def _judging_hides(plan: Plan) -> bool:
+    """A channel's results are computed no faster than they are read for their score and again to be written."""
+    if not plan.skips_losers:
+        return False
+    shape, config, band = plan.shape, plan.config, plan.bands()[0]
+    reads = band.out_rows * ceil_div(band.out_cols, band.chunk) * shape.pool[0] * shape.pool[1]
+    chunks = ceil_div(band.tile_positions, config.requantize_lanes)
+    steps = shape.tile_steps / (1 if shape.vector else min(config.columns, shape.out_channels))
+    return band.tiles * max(steps, chunks) >= 2 * reads + JUDGE_CYCLES
+
+
+def _make_plan(layer: LayerShape, config: EngineConfig, act_bytes: int | None) -> Plan:
     room = config.act_buffer_bytes if act_bytes is None else act_bytes
     if layer.vector:
         return _vector_plan(layer, config, room)
@@ -152,10 +172,10 @@ def make_plan(layer: LayerShape, config: EngineConfig, *, act_bytes: int | None 
 def resident_plan(layer: LayerShape, config: EngineConfig, *, masked: bool) -> Plan | None:
     """The plan of a layer whose input is on chip, plane behind plane, before it begins; None where that cannot be.
 
-    On chip planes must lie as in memory (stride 1, rows no longer than the input's), and all of the layer must be one
-    band; the lists of winners that a mask then needs are of all channels at once.
+    On chip planes must lie as in memory (not dealt by phases, rows no longer than the input's), and all of the layer
+    must be one band; the lists of winners that a mask then needs are of all channels at once.
     """
-    if layer.stride != (1, 1) or layer.groups > 1 or layer.operands > 1:
+    if layer.groups > 1 or layer.operands > 1:
         return None
     try:
         plan = make_plan(replace(layer, resident=True), config)

@@ -17,8 +17,11 @@ def tile_layout(lanes: int) -> data.StructLayout:
 class PositionGenerator(wiring.Component):
     """Coordinates of consecutive positions, a tile at a time, over and over: ``tiles`` of them, then from the start.
 
-    The first tile is ready ``lanes + 2`` cycles after ``start``: its coordinates are counted out once and kept. Every
-    other tile is ready 2 cycles after the one before was taken: all coordinates move on by a tile at once.
+    A position's ``x`` is that of its input on chip, ``lane_step`` from that of the position before.
+
+    The first tile is ready ``ceil(tile_positions / 2) + 2`` cycles after ``start``: its coordinates are counted out
+    once, two at a time, and kept. Every other tile is ready 2 cycles after the one before was taken: all coordinates
+    move on by a tile at once.
 
     Members: ``start`` (strobe) with ``descriptor`` stable from then on; ``o_tile``.
     """
@@ -32,21 +35,35 @@ class PositionGenerator(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         lanes, descriptor, out = self.lanes, self.descriptor, self.o_tile
-        coordinate = range(lanes)
+        coordinate = range(4 * lanes)
         first_x = [Signal(coordinate, name=f"first_x{n}") for n in range(lanes)]
         first_y = [Signal(coordinate, name=f"first_y{n}") for n in range(lanes)]
         x, y = Signal(coordinate), Signal(coordinate)
-        counted = Signal(range(lanes + 1))
+        counted = Signal(range(lanes + 2))
         active, fresh = Signal(), Signal()
         tile = Signal(24)
         last_tile = tile == descriptor.tiles - 1
-        with m.If(active & (counted != lanes)):
-            m.d.sync += [counted.eq(counted + 1), x.eq(x + 1), fresh.eq(counted == lanes - 1)]
-            with m.If(x == descriptor.pitch - 1):
-                m.d.sync += [x.eq(0), y.eq(y + 1)]
+        last_x = Signal(16)
+        m.d.sync += last_x.eq(descriptor.pitch - descriptor.lane_step)
+
+        def following(position, name):
+            """The coordinates of the position behind this one."""
+            next_x, next_y = Signal(coordinate, name=f"{name}_x"), Signal(coordinate, name=f"{name}_y")
+            ends = position[0] == last_x
+            m.d.comb += [next_x.eq(Mux(ends, 0, position[0] + descriptor.lane_step)), next_y.eq(position[1] + ends)]
+            return next_x, next_y
+
+        even = x, y
+        odd = following(even, "odd")
+        next_even = following(odd, "next_even")
+        with m.If(active & (counted < descriptor.tile_positions)):
+            m.d.sync += [counted.eq(counted + 2), x.eq(next_even[0]), y.eq(next_even[1]),
+                         fresh.eq(counted + 2 >= descriptor.tile_positions)]
             for n in range(lanes):
-                with m.If(counted == n):
-                    m.d.sync += [first_x[n].eq(x), first_y[n].eq(y), out.p.x[n].eq(x), out.p.y[n].eq(y)]
+                lane_x, lane_y = odd if n % 2 else even
+                with m.If(counted == n - n % 2):
+                    m.d.sync += [first_x[n].eq(lane_x), first_y[n].eq(lane_y),
+                                 out.p.x[n].eq(lane_x), out.p.y[n].eq(lane_y)]
 
         # The rows that the last of the tile's positions needs, a cycle behind the coordinates.
         last_y = Signal(16)

@@ -180,6 +180,10 @@ def plan_program(shapes: Sequence[LayerShape | None], sources: Sequence[Sequence
                 if narrow and narrow.descriptor_count <= plan.descriptor_count:
                     plan = narrow
                     chip[index] = config.act_buffer_bytes - size
+        if index in chip:
+            shape = replace(shape, stays_on_chip=True)
+            plan = (resident_plan(shape, config, masked=masked[index]) if resident
+                    else make_plan(shape, config, act_bytes=plan.act_bytes))
         plans.append(plan)
     return plans, chip
 

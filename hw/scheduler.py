@@ -206,7 +206,7 @@ class Scheduler(wiring.Component):
             band_base.eq(descriptor.act_base + descriptor.tap_base),
             next_part.eq(Mux(vector & next_input, part_base + descriptor.slab_bytes, part_base)),
             next_base.eq(Mux(prepare, band_base, Mux(
-                tile_ends, Mux(last_tile, next_part, tile_base + descriptor.tile_positions), tile_base))),
+                tile_ends, Mux(last_tile, next_part, tile_base + descriptor.tile_bytes), tile_base))),
             vector_taps.load.eq(prepare | tile_ends), vector_taps.base.eq(next_base),
         ]
         m.d.sync += tile_base.eq(next_base)

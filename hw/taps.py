@@ -45,7 +45,7 @@ class TapWalk(wiring.Component):
     members = {"descriptor": In(LAYOUT), "load": In(1), "base": In(24), "advance": In(1), "step": Out(Step)}
 
     def build_rows(self, m: Module, *, row_ends, block_ends, next_slab):
-        """Walk from row to row, through the phases, and on to ``next_slab``; returns the next row's offset.
+        """Walk from row to row, through the phases, and on to ``next_slab``.
 
         An addition has one row of one tap for each operand: step_y_wrap is then the distance of the two.
         """
@@ -69,7 +69,6 @@ class TapWalk(wiring.Component):
                 m.d.sync += start_block(next_slab)
         with m.If(self.load):
             m.d.sync += start_block(self.base)
-        return next_row
 
 
 class ConvolutionTaps(TapWalk):
@@ -115,7 +114,7 @@ class ConvolutionTaps(TapWalk):
 
 
 class VectorTaps(TapWalk):
-    """Rows of taps, phases, neighbouring taps of a phase, ``VECTOR_TAPS`` at once; or the operands of an addition.
+    """Rows of taps, ``VECTOR_TAPS`` neighbouring ones at once; or the operands of an addition.
 
     Members beside those of :class:`TapWalk`: ``empty`` (a loser's slab: one step without taps; stable).
     """
@@ -126,44 +125,23 @@ class VectorTaps(TapWalk):
     def elaborate(self, platform):
         m = Module()
         step, descriptor = self.step, self.descriptor
-        tap_row, phase, taken = Signal(8), Signal(2), Signal(8)
-        left, phase_offset = Signal(signed(10)), Signal(24)
-        # ``phase_offset``: of the first tap of the phase in work.
-        phase_x_wraps = step.phase_x == descriptor.stride_x - 1
-        in_phase = Signal(8)
-        m.d.comb += [
-            in_phase.eq(Mux(phase < descriptor.phase_taps_more, descriptor.phase_taps, descriptor.phase_taps - 1)),
-            left.eq(in_phase - taken),
-        ]
+        tap_row, left, fresh = Signal(8), Signal(8), Signal()
         empty = self.empty & ~descriptor.add
-        phase_ends = left <= VECTOR_TAPS
         row_ends = Signal()
-        m.d.comb += row_ends.eq(empty | descriptor.add | (phase_ends & (phase == descriptor.phases - 1)))
+        m.d.comb += row_ends.eq(empty | descriptor.add | (left <= VECTOR_TAPS))
         block_ends = row_ends & (empty | Mux(descriptor.add, step.operand, tap_row == descriptor.kernel_h - 1))
         m.d.comb += [
-            step.taps.eq(Mux(empty, 0, Mux(descriptor.add, 1, Mux(phase_ends, left[:2], VECTOR_TAPS)))),
-            step.first.eq((tap_row == 0) & (phase == 0) & (taken == 0) & ~step.operand), step.last.eq(block_ends),
+            step.taps.eq(Mux(empty, 0, Mux(descriptor.add, 1, Mux(row_ends, left[:2], VECTOR_TAPS)))),
+            step.first.eq(fresh), step.last.eq(block_ends),
         ]
-        next_phase = Signal(24)
-        m.d.comb += next_phase.eq(
-            phase_offset + Mux(phase_x_wraps, descriptor.step_x_wrap, descriptor.step_x))
-        next_row = self.build_rows(m, row_ends=row_ends, block_ends=block_ends, next_slab=self.base)
-        first_x = Signal(signed(9))
+        self.build_rows(m, row_ends=row_ends, block_ends=block_ends, next_slab=self.base)
         with m.If(self.advance):
+            m.d.sync += fresh.eq(0)
             with m.If(~row_ends):
-                with m.If(~phase_ends):
-                    m.d.sync += [taken.eq(taken + VECTOR_TAPS), step.offset.eq(step.offset + VECTOR_TAPS),
-                                 step.x.eq(step.x + VECTOR_TAPS)]
-                with m.Else():
-                    m.d.sync += [
-                        taken.eq(0), phase.eq(phase + 1), step.phase_x.eq(Mux(phase_x_wraps, 0, step.phase_x + 1)),
-                        first_x.eq(first_x + phase_x_wraps), step.x.eq(first_x + phase_x_wraps),
-                        step.offset.eq(next_phase), phase_offset.eq(next_phase),
-                    ]
+                m.d.sync += [left.eq(left - VECTOR_TAPS), step.offset.eq(step.offset + VECTOR_TAPS),
+                             step.x.eq(step.x + VECTOR_TAPS)]
             with m.Else():
-                m.d.sync += [taken.eq(0), phase.eq(0), first_x.eq(descriptor.tap_x), tap_row.eq(tap_row + 1),
-                             step.operand.eq(descriptor.add), phase_offset.eq(next_row)]
+                m.d.sync += [left.eq(descriptor.kernel_w), tap_row.eq(tap_row + 1), step.operand.eq(descriptor.add)]
         with m.If(self.load):
-            m.d.sync += [taken.eq(0), phase.eq(0), first_x.eq(descriptor.tap_x), tap_row.eq(0), step.operand.eq(0),
-                         phase_offset.eq(self.base)]
+            m.d.sync += [left.eq(descriptor.kernel_w), tap_row.eq(0), step.operand.eq(0), fresh.eq(1)]
         return m

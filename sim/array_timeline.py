@@ -100,7 +100,7 @@ class DescriptorCosts:
         accept(time, listed)
         if self.sum_end:
             take_results(time)
-        ready = first_tap(work, time, rows_arrived)
+        ready = first_tap(work, self.band, time, rows_arrived)
         rows_left = [band] if band.strips > 1 and self.loads else []
         if self.listed:
             lists.append((listed - self.scan, listed))

@@ -1,5 +1,6 @@
 """What the timelines of array and vector unit share: a descriptor from its fetch to its handing over."""
 
+from hw.band import Band
 from hw.config import ceil_div
 from hw.descriptor import DESCRIPTOR_BYTES, PARAMETER_BYTES, Select
 from hw.reader import BURST_BEATS
@@ -134,12 +135,12 @@ def load_mark(time: Timeline, start: float):
     time.data = max(time.data + 1, time.issue - 1 + MARK_TO_BEAT)
 
 
-def first_tap(work: Workload, time: Timeline, marked: float) -> float:
+def first_tap(work: Workload, band: Band, time: Timeline, marked: float) -> float:
     """The first tap that the scheduler may issue of the descriptor taken, whose first strip's mark came at ``marked``.
 
     A strip is taken when coordinates are there, for which those of the descriptor before count, too.
     """
-    ready = time.accepted + START_TO_TAP + work.plan.config.position_lanes
+    ready = time.accepted + START_TO_TAP + ceil_div(band.tile_positions, 2)
     early = work.plan.shape.resident or (time.started and marked + STRIP_TO_TAKE <= time.accepted)
     time.started = True
     return ready if early else max(ready + 1, marked + ROWS_TO_TAP)

@@ -32,7 +32,7 @@ class Strips:
     def __init__(self, shape: LayerShape, band: Band, config: EngineConfig, columns: int,
                  judged: Judged | None = None):
         self.judged = judged
-        self.columns, self.tile, self.tiles = columns, shape.tile_positions(config), band.tiles
+        self.columns, self.tile, self.tiles = columns, band.tile_positions, band.tiles
         self.span = self.tile * self.tiles
         self.count = ceil_div(band.out_rows, band.out_strip_rows)
         self.need, self.step, self.positions = band.out_strip_need, band.out_strip_step, band.positions

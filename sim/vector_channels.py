@@ -5,7 +5,6 @@ from itertools import groupby
 
 from hw.band import Band
 from hw.config import ceil_div
-from hw.lowering import vector_steps
 
 from .costs import ADDITION, NEXT_TILE, RESULT, VECTOR_SUMS, VECTOR_TILES
 from .descriptors import judge
@@ -25,7 +24,7 @@ class ChannelCosts:
         # A tile's coordinates come two cycles behind those of the tile before.
         self.gap = max(0, NEXT_TILE - steps)
         self.period = self.gap + steps
-        self.drain = config.vector_chunks
+        self.drain = ceil_div(band.tile_positions, config.requantize_lanes)
         self.last_drain = ceil_div(band.last_rows, config.requantize_lanes)
         self.strips = Strips(plan.shape, band, config, 1, judged)
         self.latency = RESULT + (ADDITION if plan.shape.operands == 2 else 0)
@@ -34,7 +33,7 @@ class ChannelCosts:
 def channel_costs(work: Workload, band: Band, first: int, count: int) -> Iterator[tuple[ChannelCosts, int]]:
     """The output channels of ``count`` input channels from ``first`` in order: (costs, how many such)."""
     plan, shape = work.plan, work.plan.shape
-    steps, mask = vector_steps(plan), work.masks[0]
+    steps, mask = shape.tile_steps, work.masks[0]
     rate = work.winner_counts[0] / shape.channels
     if shape.operands == 1 and mask is None and rate < 1:
         steps = rate * max(NEXT_TILE, steps) + (1 - rate) * NEXT_TILE

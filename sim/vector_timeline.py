@@ -81,7 +81,7 @@ class ChunkCosts:
         arrived = time.data if self.loads else 0.0
         accept(time, listed)
         take_results(time)
-        self._groups(time, first_tap(work, time, arrived), score_final)
+        self._groups(time, first_tap(work, self.band, time, arrived), score_final)
         end_drain(time, ADDITION if plan.shape.operands == 2 else 0)
         end_results(work, time)
 

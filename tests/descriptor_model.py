@@ -6,7 +6,7 @@ results. So it tells whether plan, lowering and layout are right, and what the e
 
 import numpy as np
 
-from hw.config import EngineConfig
+from hw.config import VECTOR_TAPS, EngineConfig
 from hw.descriptor import DESCRIPTOR_BYTES, OP_VECTOR, MaskSource, Score, Select, unpack
 from hw.program import MemoryProgram
 
@@ -148,11 +148,27 @@ class Machine:
         records = np.concatenate([raw[:, :8].copy().view("<i4"), raw[:, 8:9].view(np.int8)], axis=1).astype(np.int64)
         return np.repeat(records, columns, axis=0) if f["parameter_shared"] else records
 
-    def taps(self) -> list[tuple[int, np.ndarray]]:
-        """Of each tap the offset at position 0, and which positions have an input, by the descriptor's steps."""
+    def places(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Of each position's input, for the tap at (0, 0): bytes from the first one's, row and column on chip."""
+        f, size, vector = self.fields, self.fields["tile_positions"], self.fields["op"] == OP_VECTOR
+        assert (f["stride_x"] if vector else f["lane_step"]) == 1 and (not f["add"] or f["lane_step"] == 1)
+        assert (f["tile_rows"], f["tile_cols"]) == divmod(f["tile_bytes"], f["pitch"])
+        assert f["span"] == f["tiles"] * size
+        if f["tile_bytes"] == size * f["lane_step"]:
+            assert f["pitch"] == f["out_pitch"] * f["lane_step"]
+        else:  # a row of results
+            assert vector and size == f["out_pitch"] and (size - 1) * f["lane_step"] < f["pitch"]
+            assert f["stride_y"] == 1 and f["tile_cols"] == 0
+        # All lanes of a tile, and three taps of each on the vector unit, are in one read of the buffer.
+        assert (size - 1) * f["lane_step"] + (VECTOR_TAPS if vector else 1) <= self.config.act_banks
+        tiles, lanes = np.arange(f["tiles"])[:, None], np.arange(size)[None, :]
+        at = (tiles * f["tile_bytes"] + lanes * f["lane_step"]).reshape(-1)
+        return at, *np.divmod(at, f["pitch"])
+
+    def taps(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Of each tap the positions' offsets, and which of them have an input, by the descriptor's steps."""
         f = self.fields
-        p = np.arange(f["tiles"] * f["tile_positions"])
-        y, x = np.divmod(p, f["pitch"])
+        at, y, x = self.places()
         found, row_offset, phase_y, tap_y = [], f["tap_base"], f["phase_y"], f["tap_y"]
         for _ in range(f["kernel_h"]):
             offset, phase_x, tap_x = row_offset, f["phase_x"], f["tap_x"]
@@ -161,7 +177,7 @@ class Machine:
                 cols = f["phase_cols"] + (phase_x < f["phase_cols_more"])
                 inside = (y + tap_y >= 0) & (y + tap_y < rows) & (x + tap_x >= 0) & (x + tap_x < cols)
                 assert not inside.any() or phase_x < f["load_phases"] or f["act_resident"]
-                found.append((offset, inside))
+                found.append((offset + at, inside))
                 wraps = phase_x == f["stride_x"] - 1
                 offset += f["step_x_wrap" if wraps else "step_x"]
                 phase_x, tap_x = (0, tap_x + 1) if wraps else (phase_x + 1, tap_x)
@@ -170,11 +186,11 @@ class Machine:
             phase_y, tap_y = (0, tap_y + 1) if wraps else (phase_y + 1, tap_y)
         return found
 
-    def operand(self, slab: int, offset: int, inside: np.ndarray, zero_point: int) -> np.ndarray:
+    def operand(self, slab: int, offsets: np.ndarray, inside: np.ndarray, zero_point: int) -> np.ndarray:
         """Activations of all positions above the zero point."""
         p = np.flatnonzero(inside)
         values = np.zeros(len(inside), np.int64)
-        where = self.fields["act_base"] + slab * self.fields["slab_bytes"] + offset + p
+        where = self.fields["act_base"] + slab * self.fields["slab_bytes"] + offsets[p]
         assert where.size == 0 or (where.min() >= 0 and where.max() < self.chip.size)
         values[p] = self.chip[where].astype(np.int64) - zero_point
         return values
@@ -201,7 +217,7 @@ class Machine:
                     weights = self.read("weights", base + channel * block, block)
                 weights = weights.view(np.int8).reshape(len(taps), columns).astype(np.int64)
                 slab = channel if f["act_dense"] else number
-                operands = [self.operand(slab, offset, inside, f["in_zero_point"]) for offset, inside in taps]
+                operands = [self.operand(slab, offsets, inside, f["in_zero_point"]) for offsets, inside in taps]
                 total += np.stack(operands, axis=1) @ weights
             if not f["sum_start"]:
                 total += self.sums[group]
@@ -219,10 +235,6 @@ class Machine:
     def vector(self, operands: list[list[int]]) -> None:
         f = self.fields
         taps, first = self.taps() if not f["add"] else [], f["first_channel"]
-        sizes = [len(range(phase, f["kernel_w"], f["stride_x"])) for phase in range(f["phases"])]
-        assert sizes == [f["phase_taps"] - (n >= f["phase_taps_more"]) for n in range(f["phases"])]
-        order = [x for phase in range(f["phases"]) for x in range(phase, f["kernel_w"], f["stride_x"])]
-        assert f["add"] or sorted(order) == list(range(f["kernel_w"]))
         for group in range(f["out_groups"]):
             constants, results = self.constants(group), {}
             for column in range(self.columns(group)):
@@ -234,27 +246,24 @@ class Machine:
                 elif slab in operands[0]:
                     weights = np.full(len(taps), f["unit_weight"])
                     if not f["unit_weight"]:
-                        size = f["kernel_h"] * f["kernel_w"]
-                        raw = self.read("weights", f["weight_base"] + slab * f["weight_block"] + copy * size, size)
-                        weights = np.zeros((f["kernel_h"], f["kernel_w"]), np.int64)
-                        weights[:, order] = raw.view(np.int8).reshape(f["kernel_h"], -1)
-                        weights = weights.reshape(-1)
-                    for weight, (offset, inside) in zip(weights, taps, strict=True):
-                        total += weight * self.operand(slab, offset, inside, f["in_zero_point"])
+                        base = f["weight_base"] + slab * f["weight_block"] + copy * len(taps)
+                        weights = self.read("weights", base, len(taps)).view(np.int8).astype(np.int64)
+                    for weight, (offsets, inside) in zip(weights, taps, strict=True):
+                        total += weight * self.operand(slab, offsets, inside, f["in_zero_point"])
                 results[first + output] = self.results(total[:, None], constants[column:column + 1])[:, 0]
             self.write_back(results, group)
 
     def addition(self, slab: int, operands: list[list[int]]) -> np.ndarray:
         """The rescaled sum of both operands; strip 1 holds the second."""
         f = self.fields
-        y, x = np.divmod(np.arange(f["tiles"] * f["tile_positions"]), f["pitch"])
+        at, y, x = self.places()
         inside = (y < f["phase_rows"]) & (x < f["phase_cols"])
         assert f["step_y_wrap"] == f["strip_bytes"] and f["tap_base"] == 0
         total = np.zeros(len(inside), np.int64)
         for number, winners in enumerate(operands, 1):
             if slab in winners:
                 zero_point = f["in_zero_point" if number == 1 else "in_zero_point_2"]
-                values = self.operand(slab, (number - 1) * f["strip_bytes"], inside, zero_point)
+                values = self.operand(slab, (number - 1) * f["strip_bytes"] + at, inside, zero_point)
                 total += rescaled(values << LEFT_SHIFT, f[f"add_multiplier_{number}"],
                                   np.int64(-f[f"add_shift_{number}"]))
         return total

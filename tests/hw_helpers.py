@@ -113,10 +113,10 @@ def descriptor(**values: int):
 
 POSITIVE = (
     "in_channels", "in_rows", "in_cols", "in_row_pitch", "strip_rows", "last_strip_rows", "strips", "pitch",
-    "stride_x", "stride_y", "load_phases", "weight_block", "weight_block_last", "pass_winners", "out_groups",
-    "group_columns", "last_columns", "kernel_h", "kernel_w", "depth_multiplier", "phases", "phase_taps",
-    "phase_taps_more", "tiles", "tile_positions", "last_rows", "out_rows", "out_cols", "out_cols_last",
-    "out_strip_rows", "positions", "pool_h", "pool_w", "pool_stride_x", "chunk", "out_channels",
+    "lane_step", "stride_x", "stride_y", "load_phases", "weight_block", "weight_block_last", "pass_winners",
+    "out_groups", "group_columns", "last_columns", "kernel_h", "kernel_w", "depth_multiplier", "tiles",
+    "tile_positions", "last_rows", "out_rows", "out_cols", "out_cols_last", "out_strip_rows", "positions", "pool_h",
+    "pool_w", "pool_stride_x", "chunk", "out_channels",
 )
 """Fields that must not be 0."""
 
@@ -124,9 +124,9 @@ POSITIVE = (
 def highest(config: EngineConfig, vector: bool) -> dict[str, int]:
     """The largest values of the fields that an engine bounds."""
     tile = config.vector_lanes if vector else config.rows
-    return {"stride_x": 4, "stride_y": 4, "group_columns": config.columns, "last_columns": config.columns,
-            "in_channels": config.max_channels, "chunk": config.axi_bytes, "mask_source": 2, "mask_source_2": 1,
-            "tile_positions": tile, "last_rows": tile}
+    return {"stride_x": 4, "stride_y": 4, "lane_step": 4, "group_columns": config.columns,
+            "last_columns": config.columns, "in_channels": config.max_channels, "chunk": config.axi_bytes,
+            "mask_source": 2, "mask_source_2": 1, "tile_positions": tile, "last_rows": tile}
 
 
 def is_malformed(fields: dict[str, int], config: EngineConfig) -> bool:
@@ -139,7 +139,7 @@ def is_malformed(fields: dict[str, int], config: EngineConfig) -> bool:
         or any(fields[name] > high for name, high in highest(config, vector).items())
         or channels > fields["out_channels"] or (fields["out_channels"] > config.max_channels and gathered)
         or fields["in_channels"] <= fields["mask_skip"]
-        or max(fields["phases"], fields["load_phases"]) > fields["stride_x"]
+        or fields["load_phases"] > fields["stride_x"]
         or (fields["add"] and (not vector or fields["strips"] != 2 or fields["mask_source"] == 2
                               or fields["act_resident"]))
         or (fields["lists"] and (vector or not fields["act_dense"] or fields["strips"] != 1))

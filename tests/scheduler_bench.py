@@ -15,7 +15,7 @@ from .hw_helpers import StallRule, descriptor, runs_of, simulate
 
 ACT_BASE = 64
 Pixel = tuple[int, int, int, int]
-"""Slab, operand, row and column."""
+"""Slab, operand, row and column in the image."""
 
 
 @dataclass(kw_only=True)
@@ -37,6 +37,7 @@ class Step:
 class Band:
     """A descriptor with everything that belongs to it. ``masks``: a bit a channel, of each operand."""
 
+    shape: LayerShape
     fields: dict[str, int]
     masks: list[list[int]]
     steps: list[Step]
@@ -47,11 +48,10 @@ class Band:
     @cached_property
     def places(self) -> dict[int, tuple[int, int, int]]:
         """Offset in a channel's slab to the (operand, row, column) that lies there."""
-        fields, operands = self.fields, 1 + self.fields["add"]
+        fields, (rows, cols) = self.fields, loaded(self.shape, self.fields)
         sy, sx, plane, pitch = (fields[name] for name in ("stride_y", "stride_x", "plane_bytes", "pitch"))
-        return {operand * plane + (y % sy * sx + x % sx) * plane + y // sy * pitch + x // sx: (operand, y, x)
-                for operand in range(operands) for y in range(fields["in_rows"] // operands)
-                for x in range(fields["in_cols"])}
+        return {operand * plane + (y % sy * sx + x % sx) * plane + y // sy * pitch + x // sx: (operand, row, col)
+                for operand in range(self.shape.operands) for y, row in enumerate(rows) for x, col in enumerate(cols)}
 
 
 def band_fields(shape: LayerShape, config: EngineConfig, **changes: int) -> dict[str, int]:
@@ -66,24 +66,32 @@ def band_fields(shape: LayerShape, config: EngineConfig, **changes: int) -> dict
     return fields | {"act_base": ACT_BASE} | changes
 
 
+def loaded(shape: LayerShape, fields: dict[str, int]) -> tuple[range, range]:
+    """Rows and columns of the image that are read: of a kernel of one row only those that it does not pass over."""
+    (row, col), step = divmod(fields["in_base"], shape.width), fields["in_row_pitch"] // shape.width
+    rows = fields["in_rows"] // shape.operands
+    return range(row, row + rows * step, step), range(col, col + fields["in_cols"])
+
+
 def tile_pixels(shape: LayerShape, fields: dict[str, int], tile: int, lanes: int, slab: int, operand: int,
                 row: int, cols: list[int]) -> list[list[Pixel | None]]:
     """What the taps (``row``, each of ``cols``) of a tile's positions read."""
-    pixels = [[None] * lanes for _ in range(VECTOR_TAPS)]
+    pixels, (there_y, there_x) = [[None] * lanes for _ in range(VECTOR_TAPS)], loaded(shape, fields)
     for lane in range(lanes):
-        y, x = divmod(tile * fields["tile_positions"] + lane, fields["pitch"])
+        y, x = divmod(tile * fields["tile_positions"] + lane, fields["out_pitch"])
         y = y * shape.stride[0] + row - shape.padding[0]
         for tap, col in enumerate(cols):
             left = x * shape.stride[1] + col - shape.padding[2]
-            if 0 <= y < fields["in_rows"] // shape.operands and 0 <= left < fields["in_cols"]:
+            if y in there_y and left in there_x:
                 pixels[tap][lane] = slab, operand, y, left
     return pixels
 
 
 def rows_needed(shape: LayerShape, fields: dict[str, int], tile: int) -> int:
-    """Rows of the input that a tile's positions read."""
-    y = ((tile + 1) * fields["tile_positions"] - 1) // fields["pitch"]
-    return min(fields["in_rows"], y * shape.stride[0] + shape.kernel[0] - shape.padding[0])
+    """Rows on chip up to the last one that a tile's positions read."""
+    y = ((tile + 1) * fields["tile_positions"] - 1) // fields["out_pitch"]
+    last = y * shape.stride[0] + shape.kernel[0] - 1 - shape.padding[0]
+    return sum(row <= last for row in loaded(shape, fields)[0])
 
 
 def marked(steps: list[dict]) -> list[dict]:
@@ -122,19 +130,18 @@ def convolution(shape: LayerShape, config: EngineConfig, random: Random, *, rate
                         for n, (slab, (y, x)) in enumerate((slab, tap) for slab in of_pass for tap in taps)]
                 steps += marked(walk or [common | {"taps": 0, "pixels": nothing, "weights": (place, 0)}])
             place += len(of_pass) * len(taps) * columns
-    return Band(fields=fields | {"mask_skip": skip}, masks=[[0] * skip + mask], steps=[Step(**one) for one in steps],
-                weight_bytes=place, lists=group_lists)
+    return Band(shape=shape, fields=fields | {"mask_skip": skip}, masks=[[0] * skip + mask],
+                steps=[Step(**one) for one in steps], weight_bytes=place, lists=group_lists)
 
 
 def vector(shape: LayerShape, config: EngineConfig, random: Random, *, rate: float, **changes: int) -> Band:
-    """Group, channel, tile, row of taps, phase, three taps at once; a loser is one step of nothing."""
+    """Group, channel, tile, row of taps, three taps at once; a loser is one step of nothing."""
     skip = random.randrange(16)
     masks = [[int(random.random() < rate) for _ in range(shape.channels)] for _ in range(shape.operands)]
     fields = band_fields(shape, config, mask_skip=skip, **changes)
-    lanes, stride = config.vector_lanes, shape.stride[1]
-    rows = [[cols[n:n + VECTOR_TAPS] for phase in range(stride)
-             for cols in [range(phase, shape.kernel[1], stride)] for n in range(0, len(cols), VECTOR_TAPS)]
-            for _ in range(shape.kernel[0])]
+    lanes, cols = fields["tile_positions"], list(range(shape.kernel[1]))
+    pieces = [(row, cols[first:first + VECTOR_TAPS]) for row in range(shape.kernel[0])
+              for first in range(0, len(cols), VECTOR_TAPS)]
     steps, place, nothing = [], 0, [[None] * lanes for _ in range(VECTOR_TAPS)]
     for output in range(shape.out_channels):
         slab = output // shape.depth_multiplier
@@ -149,16 +156,15 @@ def vector(shape: LayerShape, config: EngineConfig, random: Random, *, rate: flo
                 walk = [common | {"taps": 0, "operand": 0, "pixels": nothing, "weights": (place, 0)}]
             else:
                 walk, at = [], place
-                for row, pieces in enumerate(rows):
-                    for cols in pieces:
-                        walk.append(common | {
-                            "taps": len(cols), "operand": 0, "weights": (at, len(cols) * reads),
-                            "pixels": tile_pixels(shape, fields, tile, lanes, slab, 0, row, list(cols))})
-                        at += len(cols) * reads
+                for row, piece in pieces:
+                    walk.append(common | {
+                        "taps": len(piece), "operand": 0, "weights": (at, len(piece) * reads),
+                        "pixels": tile_pixels(shape, fields, tile, lanes, slab, 0, row, piece)})
+                    at += len(piece) * reads
             steps += marked([{"rows": rows_needed(shape, fields, tile)} | one for one in walk])
         place += shape.taps * reads
-    return Band(fields=fields, masks=[[0] * skip + mask for mask in masks], steps=[Step(**one) for one in steps],
-                weight_bytes=place)
+    return Band(shape=shape, fields=fields, masks=[[0] * skip + mask for mask in masks],
+                steps=[Step(**one) for one in steps], weight_bytes=place)
 
 
 class World:
@@ -246,7 +252,8 @@ class World:
                 assert (inside >> tap * lanes + lane & 1) == (pixel is not None), (tap, lane)
                 if pixel is not None:
                     slab, *rest = pixel
-                    offset = act_offset + lane + tap - fields["act_base"] - slab * fields["slab_bytes"]
+                    offset = act_offset + lane * fields["lane_step"] + tap
+                    offset -= fields["act_base"] + slab * fields["slab_bytes"]
                     assert band.places[offset] == tuple(rest)
 
     async def give_lists(self, ctx) -> None:

@@ -91,6 +91,7 @@ JOBS: dict[str, list[Job]] = {
     "grouped": [convolution(7, channels=24, outputs=18, groups=3, side=6)],
     "blocks": [convolution(8, channels=40, outputs=10, side=5, zeros=0.8)],
     "depthwise": [convolution(12, channels=30, outputs=60, groups=30)],
+    "strided depthwise": [convolution(13, channels=60, outputs=60, groups=60, stride=2, side=11)],
     "max pool": [pooling("max")],
     "average pool": [pooling("average")],
     "addition": [addition()],
@@ -136,12 +137,14 @@ def test_correct_programs(engine, name):
     assert run.error == Error.NONE
     assert_same(memory.results(run.image)[-1], RESULTS[name])
     first, last = (descriptor_fields(program, index) for index in (0, memory.descriptor_count - 1))
-    assert (memory.descriptor_count > 1) == (name in ("banded", "chunks", "grouped", "depthwise", "max pool",
-                                                      "average pool", "addition", "chained"))
+    assert (memory.descriptor_count > 1) == (name in ("banded", "chunks", "grouped", "depthwise", "strided depthwise",
+                                                      "max pool", "average pool", "addition", "chained"))
     assert (first["pass_winners"] < first["in_channels"]) == (name == "passes")
     assert first["sum_end"] == (name != "chunks")
     assert first["lists"] == (name == "blocks") and last["act_resident"] == (name == "chained")
-    assert (first["op"] == OP_VECTOR) == (name in ("depthwise", "max pool", "average pool", "addition"))
+    assert (first["op"] == OP_VECTOR) == (name in ("depthwise", "strided depthwise", "max pool", "average pool",
+                                                   "addition"))
+    assert first["lane_step"] == (2 if name in ("strided depthwise", "average pool") else 1)
     assert first["add"] == (name == "addition")
     assert first["parameter_shared"] == (not isinstance(JOBS[name][0], LayerJob))
 

@@ -13,7 +13,11 @@ CONFIGS = {
     "more rows": EngineConfig(rows=7, columns=2, vector_lanes=3, axi_data_bits=64),
     "more lanes": EngineConfig(rows=3, columns=5, vector_lanes=6, axi_data_bits=64),
     "one by one": EngineConfig(rows=1, columns=1, vector_lanes=1, axi_data_bits=64),
+    "wide": EngineConfig(rows=4, columns=2, vector_lanes=12, axi_data_bits=128),
 }
+
+LANES_READ = {"more rows": (3, 3, 2, 2), "more lanes": (6, 3, 2, 2), "one by one": (1, 1, 1, 1), "wide": (12, 7, 5, 4)}
+"""Lanes of the vector unit that a read serves, three bytes each, from every first to every fourth byte on."""
 
 
 def packed(values, bits: int) -> int:
@@ -25,19 +29,20 @@ def packed(values, bits: int) -> int:
 def test_feed(name):
     """Control issued now meets the read data of three cycles later; what is outside, or of no step, is zero.
 
-    Lane n of the vector unit's tap k gets byte n + k.
+    Lane n of the vector unit's tap k gets byte n * lane_step + k. Lanes whose taps are not all read are of no tile.
     """
     config, random = CONFIGS[name], Random(name)
     component, lanes = Feed(config=config), config.position_lanes
     issues, data = [], []
+    seen = set()
 
     async def bench(ctx):
-        for now in range(400):
+        for now in range(600):
             issues.append({
                 **{signal: random.randrange(2) for signal in ("issue", "vector", "first", "last", "operand")},
                 "lane_inside": random.getrandbits(VECTOR_TAPS * lanes), "zero_point": random.choice((-128, 127, 0, 5)),
-                "unit_weight": random.choice((0, 0, 1, 64, -128))})
-            data.append(([random.randint(-128, 127) for _ in range(config.act_read_bytes)],
+                "unit_weight": random.choice((0, 0, 1, 64, -128)), "lane_step": random.randint(1, 4)})
+            data.append(([random.randint(-128, 127) for _ in range(config.act_banks)],
                          [random.randint(-128, 127) for _ in range(config.weight_read_bytes)]))
             for signal, value in issues[-1].items():
                 ctx.set(getattr(component, signal), value)
@@ -57,8 +62,11 @@ def test_feed(name):
         assert ctx.get(component.array_last) == (array & step["last"])
         assert ctx.get(component.vector_issue) == vector
         if vector:
+            first = [lane * step["lane_step"] for lane in range(config.vector_lanes)]
+            read = [start + VECTOR_TAPS <= len(above) for start in first]
+            seen.update((step["lane_step"], lane) for lane in range(config.vector_lanes) if read[lane])
             assert ctx.get(component.vector_acts) == packed(
-                [above[lane + tap] if step["lane_inside"] >> tap * lanes + lane & 1 else 0
+                [above[first[lane] + tap] if read[lane] and step["lane_inside"] >> tap * lanes + lane & 1 else 0
                  for tap in range(VECTOR_TAPS) for lane in range(config.vector_lanes)], 9)
             unit = step["unit_weight"]
             assert ctx.get(component.vector_weights) == packed([unit] * 3 if unit else weights[:VECTOR_TAPS], 8)
@@ -67,3 +75,5 @@ def test_feed(name):
 
     assert Feed.LATENCY == 4
     simulate(component, bench)
+    assert {size: sum(step == size for step, _ in seen) for size in (1, 2, 3, 4)} == dict(
+        zip((1, 2, 3, 4), LANES_READ[name], strict=True))

@@ -70,13 +70,21 @@ def shape_windows(shape: LayerShape, axis: int) -> list[tuple[int, int]]:
     return [(inside[first][0], inside[last][1]) for first, last in pooled]
 
 
+def is_one_row(job) -> bool:
+    """A sum over the whole map, of as many pixels as a row of taps may have."""
+    return (isinstance(job, PoolJob) and job.kind != "max" and job.kernel == job.input.shape[1:]
+            and job.padding == (0, 0, 0, 0) and job.input[0].size <= 255)
+
+
 @pytest.mark.parametrize("kind", OPERATIONS)
 @pytest.mark.parametrize("seed", range(12))
 def test_shapes(kind, seed):
     job = random_operation(seed, kind=kind, max_macs=200_000, max_channels=256)
     shape = job_shape(job, CONFIG, winners=3)
     assert (shape.out_channels, *shape.out_extent) == job.output_shape
-    assert (shape.channels, shape.height, shape.width) == (job.input_1 if kind == "add" else job.input).shape
+    channels, height, width = (job.input_1 if kind == "add" else job.input).shape
+    assert (shape.channels, shape.height, shape.width) == (
+        (channels, 1, height * width) if is_one_row(job) else (channels, height, width))
     assert shape.operands == (2 if kind == "add" else 1)
     depthwise = isinstance(job, LayerJob) and job.groups > 1 and job.weight.shape[1] == 1
     assert shape.vector == (depthwise or not isinstance(job, LayerJob))
@@ -90,12 +98,41 @@ def test_shapes(kind, seed):
         assert shape.products == math.prod(job.conv_shape) * depth * math.prod(kernel)
         return
     assert shape.products == 0 and not shape.blocks
+    if is_one_row(job):
+        assert (shape.kernel, shape.stride, shape.padding) == ((1, height * width), (1, 1), (0, 0, 0, 0))
+        assert (shape.pool, shape.average) == ((1, 1, 1, 1), job.kind == "average")
+        return
     kernel, stride, padding = ((1, 1), (1, 1), (0,) * 4) if kind == "add" else (job.kernel, job.stride, job.padding)
     for axis in (0, 1):
         assert shape_windows(shape, axis) == windows(
             (shape.height, shape.width)[axis], kernel[axis], stride[axis], padding[2 * axis],
             job.output_shape[1 + axis])
     assert max(shape.stride) <= 4 and min(shape.stride) >= 1
+
+
+@pytest.mark.parametrize("kind", ["mean", "average"])
+@pytest.mark.parametrize(("height", "width", "one_row"), [
+    (1, 1, True), (7, 7, True), (15, 17, True), (1, 255, True), (255, 1, True), (16, 16, False), (2, 128, False)])
+def test_windows_of_whole_maps(kind, height, width, one_row):
+    """Up to 255 pixels are one row of taps: three a step, wherever the map's rows end."""
+    sizes = dict(kind=kind, input_zero_point=0, output_zero_point=0, input=np.zeros((5, height, width), np.int8))
+    job = PoolJob(**sizes) if kind == "mean" else PoolJob(**sizes, kernel=(height, width), stride=(1, 1))
+    shape = job_shape(job, CONFIG)
+    assert (shape.height, shape.width) == shape.kernel == ((1, height * width) if one_row else (height, width))
+    assert shape.tile_steps == (math.ceil(height * width / 3) if one_row else height * math.ceil(width / 3))
+    assert (shape.channels, shape.out_channels, *shape.out_extent) == (5, 5, 1, 1)
+    assert (shape.average, shape.vector, shape.weighted) == (kind == "average", True, False)
+
+
+@pytest.mark.parametrize("changes", [
+    {"padding": (1, 0, 0, 0)}, {"padding": (0, 0, 0, 2)}, {"kernel": (6, 5)}, {"kernel": (5, 6)}, {"kind": "max"}])
+def test_windows_of_a_part_of_the_map(changes):
+    """Or of the map and its padding, or of which the largest is taken: these keep their rows."""
+    job = PoolJob(**{"kind": "average", "kernel": (6, 6), "stride": (1, 1), "input_zero_point": 0,
+                     "output_zero_point": 0, "input": np.zeros((5, 6, 6), np.int8)} | changes)
+    shape = job_shape(job, CONFIG)
+    assert (shape.height, shape.width) == (6, 6)
+    assert (shape.pool[:2] if job.kind == "max" else shape.kernel) == job.kernel
 
 
 @pytest.mark.parametrize("winners", [None, 0, 5])
@@ -137,6 +174,7 @@ def test_pools_as_the_engine_computes_them(kind, seed):
     arithmetic, table = constants.arithmetic, records(constants.parameters)
     limits = arithmetic.result_zero_point, arithmetic.activation_min, arithmetic.activation_max
     values = above_zero_point(job.input, *arithmetic.input_zero_points, job.channel_mask) * arithmetic.unit_weight
+    values = values.reshape(shape.channels, shape.height, shape.width)
     regions = [[n for n, (_, count, _) in enumerate(axis) for _ in range(count)] for axis in plan.regions]
     assert len(table) == len(plan.regions[0]) * len(plan.regions[1]) and constants.weights is None
     conv = [windows(size, kernel, stride, pad, outs) for size, kernel, stride, pad, outs in zip(
@@ -161,6 +199,8 @@ def test_regions_of_an_average(seed):
         pixels = [last - first + 1 for first, last in windows(
             job.input.shape[1 + axis], job.kernel[axis], job.stride[axis], job.padding[2 * axis],
             job.output_shape[1 + axis])]
+        if is_one_row(job):
+            pixels = [job.input[0].size if axis else 1]
         assert [count for _, size, count in regions for _ in range(size)] == pixels
         assert [first for first, *_ in regions] == [sum(size for _, size, _ in regions[:n])
                                                     for n in range(len(regions))]
@@ -194,7 +234,7 @@ def test_constants_of_convolutions(kind, seed):
     assert (arithmetic.result_zero_point, arithmetic.output_zero_point) == (job.output_zero_point,) * 2
     assert (arithmetic.activation_min, arithmetic.activation_max) == (job.activation_min, job.activation_max)
     assert records(constants.parameters) == list(zip(job.bias, job.multiplier, job.shift, strict=True))
-    expected = (pack_vector_weights(job.weight, job.stride[1]) if plan.shape.vector
+    expected = (pack_vector_weights(job.weight) if plan.shape.vector
                 else pack_weights(job.weight, CONFIG.columns, job.groups))
     assert np.array_equal(constants.weights, expected) and constants.weights.size == job.weight.size
 

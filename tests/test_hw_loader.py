@@ -374,8 +374,8 @@ def malformed_cases() -> list[dict[str, int]]:
               {"out_channels": 60000, "score_resume": 1}, {"out_channels": 60000, "select": 1},
               {"out_channels": SMALL.max_channels, "select": 1}]
     cases += [{"mask_skip": n, "in_channels": 5} for n in range(16)]
-    cases += [{name: n, "stride_x": stride} for name in ("phases", "load_phases") for n in range(8)
-              for stride in (1, 3, 4)]
+    cases += [{"load_phases": n, "stride_x": stride} for n in range(8) for stride in (1, 3, 4)]
+    cases += [{"op": op, "lane_step": n} for op in (OP_CONVOLUTION, OP_VECTOR) for n in range(8)]
     cases += [{"op": OP_VECTOR, "add": 1, "strips": 2, "mask_source": source, "act_resident": resident}
               for source in range(3) for resident in range(2)]
     cases += [{"add": 1, "strips": 2}, {"op": OP_VECTOR, "add": 1, "strips": 1}]

@@ -1,5 +1,6 @@
 """What a descriptor says besides geometry, which tests/test_hw_plan.py checks: order, overlap, masks, rules."""
 
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from hw.band import LayerShape
 from hw.config import VECTOR_TAPS, EngineConfig
 from hw.descriptor import DESCRIPTOR_BYTES, OP_CONVOLUTION, OP_VECTOR, MaskSource, Score, Select, unpack
-from hw.lowering import Addresses, Arithmetic, Ranking, lower_layer, vector_steps
+from hw.lowering import Addresses, Arithmetic, Ranking, lower_layer
 from hw.plan import PlanError, make_plan
 
 from .hw_helpers import SMALL
@@ -153,28 +154,59 @@ def test_lists_of_blocks(groups):
 @pytest.mark.parametrize("kernel", range(1, 12))
 @pytest.mark.parametrize("stride", range(1, 5))
 def test_steps_of_the_vector_unit(kernel, stride):
-    """Three neighbouring taps of a sub-plane at once; the descriptor's counts give the same."""
+    """Three neighbouring taps of a row at once, of positions as far from each other as the stride says."""
     random = Random(f"{kernel} {stride}")
     shape = convolution(channels=2, out_channels=2, vector=True, kernel=(random.randint(1, 5), kernel),
-                        height=12, width=12, padding=(0, 0, 0, 0), stride=(1, stride))
+                        height=12, width=12, padding=(0, 0, 0, 0), stride=(random.randint(1, 4), stride))
     steps = 0
     for _ in range(shape.kernel[0]):
-        for phase in range(stride):
-            taps = [tap for tap in range(kernel) if tap % stride == phase]
-            steps += len([taps[n:n + VECTOR_TAPS] for n in range(0, len(taps), VECTOR_TAPS)])
-    assert vector_steps(make_plan(shape, SMALL)) == steps
-    band = lowered(shape)[0]
-    counted = [band["phase_taps"] - (phase >= band["phase_taps_more"]) for phase in range(band["phases"])]
-    assert counted == [len(range(phase, kernel, stride)) for phase in range(min(stride, kernel))]
+        taps = list(range(kernel))
+        while taps:
+            taps, steps = taps[VECTOR_TAPS:], steps + 1
+    assert shape.tile_steps == steps
+    (band,) = lowered(replace(shape, stride=(1, stride)))
+    # As many positions as have all their three taps among the eight bytes of a read.
+    size = sum(lane * stride + 2 < 8 for lane in range(6))
+    results = (12 - kernel) // stride + 1
+    columns = max(-(-((results - 1) * stride + kernel) // stride), results)
+    assert (band["stride_x"], band["lane_step"], band["load_phases"]) == (1, stride, 1)
+    assert (band["phase_x"], band["step_x"], band["step_x_wrap"]) == (0, band["plane_bytes"], 1)
+    assert (band["pitch"], band["out_pitch"]) == (columns * stride, columns)
+    assert (band["tile_positions"], band["tile_bytes"]) == (size, size * stride)
+    assert (band["tile_rows"], band["tile_cols"]) == divmod(size * stride, columns * stride)
+
+
+def test_tiles_of_rows():
+    """Planes that are on chip before the layer lie as in memory; rows that a stride leaves out have no tiles."""
+    shape = convolution(channels=2, out_channels=2, vector=True, height=5, stride=(2, 2), padding=(0, 0, 0, 1))
+    expected = {
+        "act_copy": 1, "pitch": 6, "plane_bytes": 30, "slab_bytes": 30, "in_rows": 5, "in_cols": 6, "stride_y": 1,
+        "stride_x": 1, "lane_step": 2, "tile_positions": 3, "tile_bytes": 12, "tile_rows": 2, "tile_cols": 0,
+        "tiles": 2, "last_rows": 3, "positions": 6, "span": 6, "out_pitch": 3, "tap_base": 0, "step_y_wrap": 6,
+        "rows_ahead": 3, "phase_rows": 5, "phase_cols": 6}
+    (band,) = lowered(replace(shape, resident=True))
+    assert {name: band[name] for name in expected} == expected
+    # With a row of padding above, the first tap of the first tile lies a row before the plane.
+    (band,) = lowered(replace(shape, resident=True, padding=(1, 0, 0, 1)))
+    assert (band["tap_base"], band["tap_y"], band["phase_y"], band["rows_ahead"]) == (-6, -1, 0, 2)
 
 
 def test_steps_of_the_usual_layers():
-    """What one read for three taps saves."""
+    """What one read for three taps saves; the stride costs none."""
     def steps(kernel: int, stride: int = 1) -> int:
-        return vector_steps(make_plan(convolution(channels=1, out_channels=1, vector=True, kernel=(kernel, kernel),
-                                                  stride=(stride, stride), height=12, width=12), SMALL))
-    assert [steps(1), steps(3), steps(3, 2), steps(5), steps(7)] == [1, 3, 6, 10, 21]
-    assert vector_steps(make_plan(LAYERS["addition"], SMALL)) == 2
+        return convolution(channels=1, out_channels=1, vector=True, kernel=(kernel, kernel), stride=(stride, stride),
+                           height=12, width=12).tile_steps
+    assert [steps(1), steps(3), steps(3, 2), steps(3, 4), steps(5), steps(5, 2), steps(7)] == [1, 3, 3, 3, 10, 10, 21]
+    assert LAYERS["addition"].tile_steps == 2
+    assert [convolution(winners=winners).tile_steps for winners in (None, 7, 0)] == [20 * 9, 7 * 9, 0]
+
+
+def test_the_array_keeps_columns_by_phase():
+    """Of a convolution every position's input is the next byte."""
+    (band,) = lowered(convolution(channels=3, stride=(2, 3), height=7, width=11))
+    assert (band["stride_y"], band["stride_x"], band["lane_step"]) == (2, 3, 1)
+    assert (band["pitch"], band["out_pitch"]) == (4, 4)
+    assert (band["tile_positions"], band["tile_bytes"], band["tile_rows"], band["tile_cols"]) == (4, 4, 1, 0)
 
 
 @pytest.mark.parametrize(("shape", "ranking", "channels"), [

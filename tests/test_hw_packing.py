@@ -43,16 +43,14 @@ def test_weights_lie_in_the_order_of_use(columns, groups):
     assert packed.dtype == np.uint8 and packed.tolist() == expected
 
 
-@pytest.mark.parametrize(("width", "stride", "order"), [
-    (5, 1, (0, 1, 2, 3, 4)), (5, 2, (0, 2, 4, 1, 3)), (7, 3, (0, 3, 6, 1, 4, 2, 5)), (2, 4, (0, 1)), (1, 3, (0,)),
-    (11, 4, (0, 4, 8, 1, 5, 9, 2, 6, 10, 3, 7)),
-])
-def test_depthwise_weights_lie_phase_by_phase(width, stride, order):
-    """Channel, kernel row, then the columns that neighbour each other in a sub-plane."""
+@pytest.mark.parametrize("width", [1, 2, 3, 5, 11])
+def test_depthwise_weights_lie_as_they_are_walked(width):
+    """Channel, kernel row, kernel column; nothing in between, wherever the array itself lay."""
     weight = np.random.default_rng(width).integers(-128, 128, (6, 1, 3, width), np.int8)
-    expected = [int(weight[o, 0, y, x]) & 0xFF for o in range(6) for y in range(3) for x in order]
-    packed = pack_vector_weights(weight, stride)
-    assert packed.dtype == np.uint8 and packed.tolist() == expected
+    expected = [int(weight[o, 0, y, x]) & 0xFF for o in range(6) for y in range(3) for x in range(width)]
+    for stored in (weight, np.asfortranarray(weight), np.repeat(weight, 2, axis=0)[::2]):
+        packed = pack_vector_weights(stored)
+        assert packed.dtype == np.uint8 and packed.tolist() == expected
 
 
 def test_parameters_are_records():

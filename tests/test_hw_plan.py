@@ -3,6 +3,7 @@
 What the descriptors compute is in tests/test_hw_plan_results.py.
 """
 
+from dataclasses import replace
 from math import prod
 
 import numpy as np
@@ -30,7 +31,7 @@ def configs(draw) -> EngineConfig:
         rows=rows, columns=columns, act_buffer_bytes=draw(st.sampled_from((1024, 4096, 1 << 16))),
         weight_buffer_bytes=draw(st.sampled_from((256, 4096, 1 << 16))),
         output_ring_bytes=draw(st.sampled_from((64, 256, 1024))), axi_data_bits=draw(st.sampled_from((64, 128))),
-        requantize_lanes=draw(st.integers(1, rows)), vector_lanes=draw(st.sampled_from((1, 3, 14))),
+        requantize_lanes=draw(st.integers(1, rows)), vector_lanes=draw(st.sampled_from((1, 3, 14, 62))),
         psum_tiles=draw(st.sampled_from((1, 4, 32))))
 
 
@@ -50,7 +51,7 @@ def shapes(draw) -> LayerShape:
     height, width = (size + draw(st.one_of(st.integers(0, 12), st.integers(0, 150))) for size in least)
     channels = draw(st.one_of(st.integers(1, 20), st.integers(1, 2000)))
     shape = {"channels": channels, "height": height, "width": width, "kernel": kernel, "padding": padding,
-             "stride": stride, "out_channels": channels}
+             "stride": stride, "out_channels": channels, "stays_on_chip": draw(st.booleans())}
     if kind in ("convolution", "grouped"):
         shape |= {"out_channels": draw(st.integers(1, 40)), "judged": draw(st.booleans())}
         if kind == "convolution":
@@ -164,12 +165,28 @@ def check_inputs(shape: LayerShape, plan: Plan, bands: list[dict[str, int]]) -> 
         assert sum(strips) == band["in_rows"] and (len(strips) == 1 or band["strip_rows"] % band["stride_y"] == 0)
 
 
+def check_tile(config: EngineConfig, shape: LayerShape, band: dict[str, int]) -> None:
+    """As many positions as there are lanes that one read serves, or a row of them."""
+    size, step = band["tile_positions"], band["lane_step"]
+    assert step == (shape.stride[1] if shape.vector else 1)
+    assert band["stride_x"] == (1 if shape.vector else shape.stride[1])
+    lanes = config.rows
+    if shape.vector:
+        lanes = sum(lane * step + 2 < config.act_banks for lane in range(config.vector_lanes))
+    if size == lanes and band["pitch"] == band["out_pitch"] * step:
+        assert band["tile_bytes"] == size * step
+    else:
+        assert shape.vector and size == band["out_pitch"] <= lanes and band["stride_y"] == 1
+        assert band["pitch"] == band["in_cols"] and band["tile_bytes"] == shape.stride[0] * band["pitch"]
+    assert (band["tile_rows"], band["tile_cols"]) == divmod(band["tile_bytes"], band["pitch"])
+
+
 def check_buffers(plan: Plan, bands: list[dict[str, int]]) -> None:
     """Tiles, sums, weights and results that wait fit what they wait in."""
     config, shape = plan.config, plan.shape
-    lanes = config.vector_lanes if shape.vector else config.rows
     for band in bands:
-        assert band["tile_positions"] == lanes
+        lanes = band["tile_positions"]
+        check_tile(config, shape, band)
         assert (band["tiles"] - 1) * lanes + band["last_rows"] == band["positions"]
         assert 1 <= band["last_rows"] <= lanes and band["span"] == band["tiles"] * lanes
         # A tile more than the strip may be on its way before the first of it is given back.
@@ -235,6 +252,9 @@ def test_plans(shape, config, masked):
         assert "\n" not in str(error)
         return
     assert len(bands) == plan.descriptor_count
+    # Nothing is judged in vain.
+    assert {bool(band["skip_losers"]) for band in bands} == {plan.shape.judged} == {plan.layer.judged}
+    assert not plan.shape.judged or (shape.judged and not shape.stays_on_chip)
     assert not any(is_malformed(band, config) for band in bands)
     check_results(shape, bands)
     check_inputs(shape, plan, bands)
@@ -309,6 +329,55 @@ def test_layers_that_cannot_run(change, config, message):
     shape = {"channels": 1, "height": 1, "width": 1, "out_channels": 1, "kernel": (1, 1)} | change
     with pytest.raises(PlanError, match=f"^{message}$"):
         make_plan(LayerShape(**shape), EngineConfig(**config))
+
+
+def square(side: int, channels: int, kernel: int, **changes) -> LayerShape:
+    """A judged "same" convolution of 64 output channels on the default engine, four groups of them."""
+    return LayerShape(channels=channels, height=side, width=side, out_channels=64, kernel=(kernel, kernel),
+                      padding=(kernel // 2,) * 4, judged=True, **changes)
+
+
+@pytest.mark.parametrize(("shape", "pays"), [
+    # 13 tiles of 16 positions, 13 reads of 16 results: a channel takes 2 * 13 + 17 = 43 cycles to judge and write, and
+    # a 16th of its group's steps, so 13 / 16 for each tap of each winner, to compute.
+    (square(14, 52, 1), False), (square(14, 53, 1), True), (square(14, 5, 3), False), (square(14, 6, 3), True),
+    (square(14, 500, 1, winners=52), False), (square(14, 500, 1, winners=53), True),
+    # Three columns: a third of the steps for each.
+    (replace(square(14, 9, 1), out_channels=3), False), (replace(square(14, 10, 1), out_channels=3), True),
+    # 2x2 windows, chunks of 8: 7 rows of one chunk are read four times each, so 2 * 28 + 17 = 73 cycles.
+    (square(14, 89, 1, pool=(2, 2, 2, 2)), False), (square(14, 90, 1, pool=(2, 2, 2, 2)), True),
+    # One tile, one read: 19 cycles.
+    (square(4, 303, 1), False), (square(4, 304, 1), True),
+    # One winner: the drain's two cycles a tile, 50 for 25 tiles, against 2 * 25 + 17; and without positions to read.
+    (square(20, 1, 1), False), (square(1, 304, 1), True),
+    # Of the vector unit a channel's tiles are its own: 9 of 24 positions and of 3 and 10 steps against 2 * 13 + 17.
+    (replace(square(14, 64, 3), vector=True), False), (replace(square(14, 64, 5), vector=True), True),
+    # A plane of 1024 results, and tiles beside it, have no room in a ring of 1024.
+    (square(32, 500, 3), False),
+])
+def test_losers_are_judged_where_it_costs_no_time(shape, pays):
+    """A plane that is written only if it can win is read twice; never one that stays on chip."""
+    plan, plain = (make_plan(one, EngineConfig()) for one in (shape, replace(shape, judged=False)))
+    assert (plan.shape.judged, plan.skips_losers) == (pays, pays)
+    assert plan == plain or pays
+    stays = make_plan(replace(shape, stays_on_chip=True), EngineConfig())
+    assert not stays.shape.judged and not stays.skips_losers
+
+
+def test_strips_of_results_that_stay_on_chip():
+    """They are shorter, in whole tiles; whole channels on the vector unit as ever."""
+    def strip(shape: LayerShape, config: EngineConfig) -> tuple[int, int]:
+        (band,) = make_plan(replace(shape, judged=False), config).bands()
+        return band.out_cols if band.flat else band.out_strip_rows, band.out_rows
+    flat, rows = square(14, 40, 3), square(14, 40, 3, pool=(1, 1, 1, 2))
+    for shape, config, memory, chip in (
+            (flat, EngineConfig(), (64, 4), (32, 7)), (flat, EngineConfig(rows=12), (72, 3), (36, 6)),
+            (flat, EngineConfig(rows=64), (64, 4), (64, 4)),
+            # Rows of 7 results: as many as are 64 bytes, or 32.
+            (rows, EngineConfig(), (10, 14), (5, 14)),
+            (replace(square(14, 64, 3), vector=True), EngineConfig(), (196, 1), (196, 1))):
+        assert strip(shape, config) == memory
+        assert strip(replace(shape, stays_on_chip=True), config) == chip
 
 
 def test_products():

@@ -23,7 +23,7 @@ def random_config(random: Random) -> EngineConfig:
     rows, bits = random.choice((1, 4, 7, 16)), random.choice((64, 128))
     return EngineConfig(
         rows=rows, columns=random.choice((1, 3, 5, 16)), axi_data_bits=bits, requantize_lanes=random.randint(1, rows),
-        act_buffer_bytes=random.choice((1024, 4096, 1 << 16)), vector_lanes=random.choice((1, 3, 14)),
+        act_buffer_bytes=random.choice((1024, 4096, 1 << 16)), vector_lanes=random.choice((1, 3, 14, 62)),
         weight_buffer_bytes=random.choice((256, 1024, 1 << 16)), psum_tiles=random.choice((1, 4, 32)),
         output_ring_bytes=random.choice((64, 256, 1024)), max_channels=random.choice((300, 4096)))
 
@@ -90,6 +90,29 @@ def test_outputs_on_chip_leave_room_for_inputs(bytes):
     program = build_program(jobs, replace(SMALL, act_buffer_bytes=bytes), keep_outputs=True)
     machine = Machine(program, replace(SMALL, act_buffer_bytes=bytes))
     assert_results(program, program.results(machine.run()), results)
+
+
+@pytest.mark.parametrize("depthwise", [False, True])
+@pytest.mark.parametrize("changes", [
+    {"stride": (2, 2), "padding": (0, 0, 0, 1)}, {"stride": (2, 2), "padding": (0, 1, 0, 1)},
+    {"stride": (2, 2), "padding": (1, 0, 0, 1)}, {"stride": (3, 2), "padding": (0, 0, 0, 1)},
+    {"stride": (4, 1), "padding": (2, 2, 1, 1)}, {"stride": (1, 3), "padding": (1, 1, 1, 2)},
+    {"pool": (2, 1, 2, 1), "padding": (0, 0, 1, 1)}, {"pool": (3, 1, 3, 1), "padding": (1, 0, 1, 1)},
+], ids=str)
+def test_inputs_on_chip_of_which_rows_are_left_out(changes, depthwise):
+    """Strides and windows that do not reach the last rows: channels lie as far from each other as they do in memory."""
+    random, rng = Random(str(changes)), np.random.default_rng(0)
+    for height in (5, 6, 7):
+        first = convolution(random, (rng.integers(-128, 128, (6, height, 6), np.int8), None, -3), depthwise=True)
+        first = replace(first, ranking=None)
+        jobs, results = [first], [reference(first)]
+        second = convolution(random, (results[0].output, None, first.output_zero_point), depthwise=depthwise)
+        outputs, depth = second.weight.shape[:2]
+        weight = rng.integers(-128, 128, (outputs, depth, 3, 3), np.int8)
+        jobs.append(replace(second, **{"weight": weight, "ranking": None} | changes))
+        results.append(reference(jobs[-1]))
+        program = build_program(jobs, SMALL, keep_outputs=True)
+        assert_results(program, program.results(Machine(program, SMALL).run()), results)
 
 
 @pytest.mark.parametrize("kernel", [1, 2, 3])

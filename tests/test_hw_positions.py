@@ -8,16 +8,31 @@ from hw.positions import PositionGenerator
 
 from .hw_helpers import descriptor, receive, simulate
 
-LANES = (1, 4, 7, 16)
+LANES = (1, 4, 7, 16, 24)
 
 
-def random_fields(random: Random, lanes: int, pitch: int | None = None) -> dict[str, int]:
+def walk_fields(size: int, columns: int, step: int) -> dict[str, int]:
+    """The fields of tiles of ``size`` positions over rows of ``columns``, a position every ``step`` bytes."""
+    rows, cols = divmod(size, columns)
+    return {"pitch": columns * step, "lane_step": step, "tile_positions": size, "tile_bytes": size * step,
+            "tile_rows": rows, "tile_cols": cols * step}
+
+
+def row_fields(random: Random, size: int, step: int) -> dict[str, int]:
+    """The fields of tiles that are a row of positions, their input at the start of every first to fourth row."""
+    pitch, rows = (size - 1) * step + random.randint(1, 20), random.randint(1, 4)
+    return {"pitch": pitch, "lane_step": step, "tile_positions": size, "tile_bytes": rows * pitch, "tile_rows": rows,
+            "tile_cols": 0}
+
+
+def random_fields(random: Random, lanes: int, step: int, columns: int | None = None) -> dict[str, int]:
     """A descriptor's fields for tiles of at most ``lanes`` positions."""
     size = random.choice((lanes, random.randint(1, lanes)))
-    pitch = pitch or random.choice((1, 2, size, size + 1, random.randint(1, 40), 65535))
-    return {"pitch": pitch, "tile_positions": size, "tile_rows": size // pitch, "tile_cols": size % pitch,
-            "stride_y": random.randint(1, 4), "in_rows": random.choice((1, random.randint(1, 60), 65535)),
-            "tiles": random.randint(1, 9), "rows_ahead": random.randint(1, 20)}
+    columns = columns or random.choice((0, 1, 2, size, size + 1, random.randint(1, 40), 65535 // step))
+    walk = walk_fields(size, columns, step) if columns else row_fields(random, size, step)
+    return walk | {
+        "stride_y": random.randint(1, 4), "in_rows": random.choice((1, random.randint(1, 60), 65535)),
+        "tiles": random.randint(1, 9), "rows_ahead": random.randint(1, 20)}
 
 
 async def start(ctx, component, fields: dict[str, int]) -> None:
@@ -29,8 +44,8 @@ async def start(ctx, component, fields: dict[str, int]) -> None:
 
 def check_tile(tile, number: int, fields: dict[str, int]) -> None:
     """Tile ``number`` since the start: the tiles come over and over."""
-    size = fields["tile_positions"]
-    places = [divmod(number % fields["tiles"] * size + n, fields["pitch"]) for n in range(size)]
+    first, size = number % fields["tiles"] * fields["tile_bytes"], fields["tile_positions"]
+    places = [divmod(first + n * fields["lane_step"], fields["pitch"]) for n in range(size)]
     assert [(tile.y[n], tile.x[n]) for n in range(size)] == places
     needed = places[-1][0] * fields["stride_y"] + fields["rows_ahead"]
     assert tile.rows_needed == min(needed, fields["in_rows"])
@@ -41,10 +56,12 @@ def check_tile(tile, number: int, fields: dict[str, int]) -> None:
 def test_coordinates(lanes, share):
     """Of bands one after the other, each walked more than once, as its groups do, and left at any tile."""
     component, random = PositionGenerator(lanes=lanes), Random(f"{lanes} {share}")
+    cases = [(columns, step) for columns in (1, 3, lanes, None, None, None) for step in (1, 2, 3, 4)]
+    random.shuffle(cases)
 
     async def bench(ctx):
-        for pitch in (1, None, 3, lanes, *[None] * 12):
-            fields = random_fields(random, lanes, pitch)
+        for columns, step in cases:
+            fields = random_fields(random, lanes, step, columns)
             await start(ctx, component, fields)
             count = random.randint(1, 2 * fields["tiles"] + 1)
             for number, tile in enumerate(await receive(ctx, component.o_tile, count, random, share)):
@@ -55,8 +72,8 @@ def test_coordinates(lanes, share):
 
 def test_rows_needed_at_the_limits():
     """No rows needed, and more than there are, of which all are."""
-    component, fields = PositionGenerator(lanes=4), {
-        "pitch": 4, "tile_positions": 4, "tile_rows": 1, "tile_cols": 0, "stride_y": 1, "in_rows": 9, "tiles": 12}
+    component = PositionGenerator(lanes=4)
+    fields = walk_fields(4, 4, 1) | {"stride_y": 1, "in_rows": 9, "tiles": 12}
 
     async def bench(ctx):
         for ahead in (1, 0, 20, 131071):
@@ -68,14 +85,14 @@ def test_rows_needed_at_the_limits():
 
 
 @pytest.mark.parametrize("lanes", LANES)
-def test_a_tile_every_second_cycle(lanes):
-    """The first ``lanes + 2`` cycles after the start, whatever the size of the tiles."""
+@pytest.mark.parametrize("step", [1, 4])
+def test_a_tile_every_second_cycle(lanes, step):
+    """The first after a cycle for every two of its positions, and two more."""
     component = PositionGenerator(lanes=lanes)
 
     async def bench(ctx):
-        for size, pitch in ((lanes, 5), (1, 1)):
-            fields = random_fields(Random(lanes), lanes, pitch) | {
-                "tile_positions": size, "tile_rows": size // pitch, "tile_cols": size % pitch}
+        for size in range(1, lanes + 1):
+            fields = random_fields(Random(size), lanes, step) | walk_fields(size, 5, step)
             await start(ctx, component, fields)
             ctx.set(component.o_tile.ready, 1)
             times = []
@@ -84,6 +101,6 @@ def test_a_tile_every_second_cycle(lanes):
                     times.append(now)
                 await ctx.tick()
             ctx.set(component.o_tile.ready, 0)
-            assert times == list(range(lanes + 2, lanes + 30, 2))
+            assert times == list(range((size + 1) // 2 + 2, lanes + 30, 2))
 
     simulate(component, bench)

@@ -171,18 +171,40 @@ def test_concatenations_that_cannot_be(jobs, sources, message):
         build_program(jobs, SMALL, sources=sources)
 
 
-@pytest.mark.parametrize(("select", "value", "consumers", "left_out"), [
-    ("topk", 5, [convolution(20, 4, None)], 1), ("threshold", 9, [convolution(20, 4, None)], 1),
-    ("energy", 0.5, [convolution(20, 4, None)], 0), ("all", 0, [convolution(20, 4, None)], 0),
-    ("topk", 5, [], 0), ("topk", 5, [average(20)], 0), ("topk", 5, [convolution(20, 4, None), addition(20)], 0),
-    ("topk", 5, [convolution(20, 4, None), convolution(20, 2, None)], 1),
+@pytest.mark.parametrize("chaining", [False, True])
+@pytest.mark.parametrize(("select", "value", "consumers", "left_out", "stays"), [
+    ("topk", 5, [convolution(20, 4, None)], 1, True), ("threshold", 9, [convolution(20, 4, None)], 1, True),
+    ("energy", 0.5, [convolution(20, 4, None)], 0, True), ("all", 0, [convolution(20, 4, None)], 0, True),
+    ("topk", 5, [], 0, False), ("topk", 5, [average(20)], 0, False),
+    ("topk", 5, [convolution(20, 4, None), addition(20)], 0, False),
+    ("topk", 5, [convolution(20, 4, None), convolution(20, 2, None)], 1, False),
 ])
-def test_planes_that_need_not_be_written(select, value, consumers, left_out):
-    """Those of a rule whose losers are known early, where only convolutions read them; never the last layer's."""
+def test_planes_that_need_not_be_written(select, value, consumers, left_out, stays, chaining):
+    """Those of a rule whose losers are known early, where only convolutions read them; never the last layer's.
+
+    Nor where they stay on chip: nothing is saved.
+    """
     first = convolution(3, 20, Ranking(score="max", select=select, value=value), side=6)
     sources = [(STORED,), *((0, 0) if isinstance(job, AddJob) else (0,) for job in consumers)]
-    memory = build_program([first, *consumers], SMALL, sources=sources)
-    assert [band["skip_losers"] for band in bands_of(memory, 0)] == [left_out]
+    memory = build_program([first, *consumers], SMALL, sources=sources, chaining=chaining)
+    stays = stays and chaining
+    (band,) = bands_of(memory, 0)
+    assert (band["out_to_chip"], band["out_to_memory"], memory.layers[0].plan.shape.stays_on_chip) == (
+        stays, not stays, stays)
+    assert band["skip_losers"] == (left_out and not stays)
+    # 36 results: a strip is 32 of them, in memory 36.
+    assert band["out_cols"] == (32 if stays else 36)
+
+
+def test_planes_are_written_where_judging_takes_longer():
+    """A 1x1 convolution of few channels is computed in less time than its results take to be read twice."""
+    def skips(channels: int) -> int:
+        zeros = np.zeros((20, channels, 1, 1), np.int8)
+        jobs = [replace(convolution(channels, 20), weight=zeros, padding=(0, 0, 0, 0)), convolution(20, 4, None)]
+        (band,) = bands_of(build_program(jobs, SMALL, chaining=False), 0)
+        return band["skip_losers"]
+    # 9 tiles of 4 positions, 5 reads of 8 results: a channel's share of the steps is 9 / 4 for each input channel.
+    assert [skips(channels) for channels in (11, 12)] == [0, 1]
 
 
 def test_planes_that_are_too_large_to_wait_are_written():

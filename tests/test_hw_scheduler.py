@@ -1,5 +1,6 @@
 """Steps and their addresses against loops in Python: every lane reads the right pixel, or none."""
 
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -17,6 +18,8 @@ SHAPES = {
                           padding=(1, 0, 2, 3)),
     "far strides": LayerShape(channels=1, height=13, width=9, out_channels=3, kernel=(5, 2), stride=(4, 1),
                               padding=(4, 4, 1, 0)),
+    "kernel below stride": LayerShape(channels=3, height=10, width=9, out_channels=3, kernel=(1, 2), stride=(3, 4),
+                                      padding=(0, 0, 1, 0)),
     "one pixel": LayerShape(channels=5, height=1, width=1, out_channels=9, kernel=(1, 1)),
     "even kernel": LayerShape(channels=2, height=4, width=4, out_channels=2, kernel=(4, 4), stride=(1, 2),
                               padding=(3, 1, 2, 2)),
@@ -44,6 +47,9 @@ VECTOR_SHAPES = {
     "two outputs": dict(channels=3, out_channels=6, kernel=(5, 4), padding=(2, 1, 0, 3)),
     "strided": dict(channels=4, out_channels=4, kernel=(3, 7), stride=(2, 2), padding=(1, 1, 3, 2)),
     "far strides": dict(channels=2, out_channels=4, kernel=(2, 11), stride=(3, 4), padding=(0, 1, 5, 5)),
+    "kernel below stride": dict(channels=3, out_channels=3, kernel=(1, 2), stride=(4, 4)),
+    "stride 3": dict(channels=3, out_channels=3, kernel=(2, 5), stride=(1, 3), padding=(1, 0, 4, 1)),
+    "rows of results": dict(channels=3, out_channels=3, kernel=(3, 5), stride=(2, 4), padding=(1, 1, 0, 0)),
     "pool": dict(channels=4, out_channels=4, kernel=(3, 3), weighted=False),
     "whole map": dict(channels=6, out_channels=6, kernel=(7, 9), weighted=False),
     "addition": dict(channels=6, out_channels=6, kernel=(1, 1), operands=2, weighted=False),
@@ -58,7 +64,10 @@ def test_vector_layers(name, rate):
     changes = {} if shape.weighted else {"unit_weight": 0 if shape.operands == 2 else -5}
     bands = [vector(shape, SMALL, random, rate=rate, **changes) for _ in range(2)]
     if shape.operands == 1:
-        bands.append(vector(shape, SMALL, random, rate=rate, act_resident=1, **changes))
+        bands.append(vector(replace(shape, resident=True), SMALL, random, rate=rate, act_resident=1, **changes))
+        # Planes that lie as in memory: from a tile to the next are the rows that a stride passes over.
+        by_rows = bands[-1].fields["tile_bytes"] != bands[-1].fields["tile_positions"] * shape.stride[1]
+        assert by_rows == (name == "rows of results") and (not by_rows or bands[-1].fields["tile_rows"] == 2)
     bands.append(convolution(SHAPES["valid"], SMALL, random, rate=rate))
     World(SMALL, bands, random).run()
 
@@ -76,23 +85,29 @@ def test_kept_weights():
 
 @pytest.mark.parametrize("name", ["same", "many channels", "strided"])
 def test_a_step_a_cycle(name):
-    """Where everything is there: across taps, winners, tiles and groups. The first comes when the first tile does."""
+    """Where everything is there: across taps, winners, tiles and groups. The first comes when the first tile does.
+
+    Its coordinates are counted two a cycle; four cycles more from the descriptor to the step.
+    """
     random = Random(0)
     band = convolution(SHAPES[name], SMALL, random, rate=1, act_resident=1)
     world = World(SMALL, [band], random, eager=True)
     world.run()
     assert len(world.issued) == len(band.steps)
     assert world.issued == list(range(world.issued[0], world.issued[0] + len(band.steps)))
-    assert world.issued[0] <= SMALL.position_lanes + 6
+    assert world.issued[0] == SMALL.rows // 2 + 4
 
 
-def test_a_vector_step_a_cycle():
+@pytest.mark.parametrize(("name", "size"), [("depthwise", 6), ("strided", 3), ("stride 3", 2)])
+def test_a_vector_step_a_cycle(name, size):
+    """Of tiles of so many positions: as many as are in eight bytes, three of each."""
     random = Random(0)
-    shape = LayerShape(height=7, width=9, vector=True, **VECTOR_SHAPES["depthwise"])
+    shape = LayerShape(height=7, width=9, vector=True, **VECTOR_SHAPES[name])
     band = vector(shape, SMALL, random, rate=1, act_resident=1)
     world = World(SMALL, [band], random, eager=True)
     world.run()
     assert world.issued == list(range(world.issued[0], world.issued[0] + len(band.steps)))
+    assert world.issued[0] == -(-size // 2) + 4
 
 
 @pytest.mark.parametrize("seed", range(4))
