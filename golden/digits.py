@@ -8,6 +8,7 @@ import gzip
 import importlib.metadata
 import os
 import struct
+import zlib
 from pathlib import Path
 from typing import NamedTuple
 
@@ -97,7 +98,7 @@ def _find(folder: Path, name: str) -> Path:
 def _read_idx(path: Path, *, dimensions: int) -> np.ndarray:
     try:
         content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise DigitsError(f"{path.name}: expected a readable gzip file ({error})") from None
     header = 4 + 4 * dimensions
     if len(content) < header or content[:4] != bytes((0, 0, 0x08, dimensions)):

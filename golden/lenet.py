@@ -9,12 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from golden.dasnet.winners import WinnersTakeAll, set_dense
 from golden.digits import SIZE, Digits
 from golden.job import Ranking
 from golden.network import NetworkInput, QuantizedNetwork
 from golden.networks import MODEL_PATH as MODEL_PATH
 from golden.quantization import PIXEL_SCALE, PIXEL_ZERO_POINT, quantize_layer
-from golden.winners import WinnersTakeAll, set_dense
+from golden.winner_rule import WinnerRule
 
 WINNER_RATES = {"conv1": 0.5, "conv2": 0.375, "fc1": 0.15}
 FC1_ENERGY = 0.8
@@ -34,7 +35,7 @@ class LeNet4(nn.Module):
         self.conv2 = nn.Conv2d(32, 64, 5, padding=2)
         self.fc1 = nn.Linear(64 * 7 * 7, 1024)
         self.fc2 = nn.Linear(1024, 10)
-        self.winners = nn.ModuleDict({name: WinnersTakeAll(rate=rate) for name, rate in rates.items()})
+        self.winners = nn.ModuleDict({name: WinnersTakeAll(WinnerRule(rate=rate)) for name, rate in rates.items()})
 
     def layers(self, x: Tensor) -> Iterator[tuple[str, Tensor]]:
         """The name and output of each layer in turn, as it is before the winners are taken (after ReLU and pool)."""
@@ -132,7 +133,7 @@ def quantize(network: LeNet4, images: np.ndarray) -> QuantizedNetwork:
             outputs.setdefault(name, []).append(output)
     ranges = {name: (min(map(float, map(Tensor.min, parts))), max(map(float, map(Tensor.max, parts))))
               for name, parts in outputs.items()}
-    rankings = {name: Ranking(score="max", select="topk", value=network.winners[name].count(len(module.weight)))
+    rankings = {name: network.winners[name].rule.ranking(len(module.weight), 1)
                 for name, module in (("conv1", network.conv1), ("conv2", network.conv2))}
     rankings["fc1"] = Ranking(score="max", select="energy", value=FC1_ENERGY, energy_power=1)
 

@@ -275,11 +275,13 @@ def join(maps: Sequence[np.ndarray], masks: Sequence[np.ndarray | None], zero_po
 
 
 def read_rates(path: str | Path) -> dict[str, float]:
-    """Measured winner rates, a JSON object {layer: rate}. Raises JobError."""
+    """Measured winner rates, a JSON object {layer: rate}, or one that has it as ``rates``. Raises JobError."""
     try:
         rates = json.loads(Path(path).read_text())
     except (OSError, ValueError):
         rates = None
+    if isinstance(rates, dict) and isinstance(rates.get("rates"), dict):
+        rates = rates["rates"]
     fits = isinstance(rates, dict) and all(type(rate) in (int, float) and 0 < rate <= 1 for rate in rates.values())
     check(fits, str(path), "a JSON object of layers and their rates above 0, at most 1", "something else")
     return rates

@@ -1,6 +1,7 @@
 """npz files of plain arrays: written whole or not at all, read with an error of one line."""
 
 import os
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -34,7 +35,8 @@ def whole_file(path: str | Path) -> Iterator[Path]:
 class NpzReader:
     """A context that reads named arrays of an npz file; anything amiss with it raises JobError."""
 
-    _UNREADABLE = (OSError, ValueError, EOFError, KeyError, RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error)
+    _UNREADABLE = (OSError, ValueError, EOFError, KeyError, RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error,
+                   tokenize.TokenError)
 
     def __init__(self, path: str | Path):
         try:

@@ -1,6 +1,5 @@
 """The int8 operators on tensors, exact and batched: convolution, pools, mean, addition (docs/numerics.md)."""
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -10,7 +9,7 @@ from torch.nn import functional
 from golden.geometry import NO_PADDING
 from golden.numerics import ADD_LEFT_SHIFT, requantize, require_integer, wrap_int32
 
-_EXACT = 2**53
+_EXACT, _EXACT_FLOAT32 = 2**53, 2**24
 _WEIGHTS_AT_ONCE = 2**25  # 256 MiB of float64
 
 
@@ -19,24 +18,30 @@ def convolve(input: Tensor, weight: Tensor, *, zero_point: int, stride: tuple[in
     """Convolve ``input - zero_point`` [...,C,H,W] with ``weight`` [O,C/groups,KH,KW], exactly.
 
     ``padding`` is (top, bottom, left, right). Padded pixels, and channels whose ``channel_mask`` [...,C] is 0,
-    contribute exact zeros. Returns int64 sums [...,O,H_out,W_out], not wrapped. Inside it is float64, where integers
-    below 2**53 are exact whatever the order of the additions; raises ValueError for values whose sums might reach it.
+    contribute exact zeros. Returns int64 sums [...,O,H_out,W_out], not wrapped. Inside it is floating point, where
+    integers are exact whatever the order of the additions: float32 if no sum can reach 2**24, otherwise float64; raises
+    ValueError for values whose sums might reach 2**53.
     """
     require_integer(input=input, weight=weight)
-    activations = input.double() - zero_point
+    narrow = input.dtype in (torch.int8, torch.uint8, torch.int16)
+    activations = input.to(torch.int32 if narrow else torch.int64) - zero_point
     if channel_mask is not None:
         require_integer(channel_mask=channel_mask)
-        activations *= channel_mask.double()[..., None, None]
-    bound = math.prod(weight.shape[1:]) * _largest(activations) * _largest(weight)
+        activations *= channel_mask[..., None, None]
+    # No partial sum is larger than the largest activation times all weights of an output.
+    bound = _largest(activations) * int(weight.long().abs().flatten(1).sum(1).max())
     if bound >= _EXACT:
         raise ValueError(f"input, weight: expected sums below 2**53, got values that may sum to {bound}")
+    dtype = torch.float32 if bound < _EXACT_FLOAT32 else torch.float64
     top, bottom, left, right = padding
     batch = activations.shape[:-3]
-    activations = functional.pad(activations.reshape(-1, *activations.shape[-3:]), (left, right, top, bottom))
+    activations = functional.pad(activations.reshape(-1, *activations.shape[-3:]).to(dtype), (left, right, top, bottom))
     outputs = len(weight)
     part = outputs if groups > 1 else max(1, _WEIGHTS_AT_ONCE * outputs // weight.numel())
-    sums = [functional.conv2d(activations, some.double(), stride=stride, groups=groups).long()
-            for some in weight.split(part)]
+    # NNPACK would transform windows (Winograd), which is not exact.
+    with torch.backends.nnpack.flags(enabled=False):
+        sums = [functional.conv2d(activations, some.to(dtype), stride=stride, groups=groups).long()
+                for some in weight.split(part)]
     result = torch.cat(sums, 1)
     return result.reshape(*batch, *result.shape[1:])
 

@@ -7,9 +7,11 @@ import click
 
 from scripts.conformance import conformance
 from scripts.estimate import estimate
+from scripts.evaluate import evaluate, winners
 from scripts.options import run
 from scripts.run_layer import run_layer
 from scripts.simulate import simulate
+from scripts.train import train
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
@@ -22,12 +24,13 @@ def winnow() -> None:
     winnow run-layer JOB.npz          one layer in RTL
     winnow estimate TOPOLOGY.csv      the analytical model alone, at once
     winnow conformance --jobs 300     random layers in RTL with random memory stalls
+    winnow train lenet4 --data DATA   a baseline, winners-take-all, int8 (DASNet)
 
     Exit codes: 0 all is well, 1 a result is wrong or a simulation failed, 2 the input or the environment is.
     """
 
 
-for command in (simulate, run_layer, estimate, conformance):
+for command in (simulate, run_layer, estimate, conformance, train, evaluate, winners):
     winnow.add_command(command)
 
 

@@ -22,7 +22,7 @@ from hw.descriptor import DESCRIPTOR_BYTES, FIELDS, LAYOUT, OP_CONVOLUTION, OP_V
 from hw.registers import COUNTERS, IDENTITY_VALUE, PROFILE_WORDS, Error, Register
 
 ROOT = Path(__file__).parent.parent
-FILES = ("README.md", "docs/descriptor.md", "docs/registers.md", "docs/networks.md")
+FILES = ("README.md", "docs/descriptor.md", "docs/registers.md", "docs/networks.md", "docs/dasnet.md")
 BLOCK = re.compile(r"(<!-- generated (\w+): python -m scripts\.make_docs -->\n).*?(<!-- end -->\n)", re.S)
 
 
@@ -176,9 +176,36 @@ def network_results() -> str:
                      "speed-up", "bytes", "compulsory"], rows)
 
 
+def dasnet_results() -> str:
+    """Trained networks: the mean and spread over the seeds of each."""
+    found: dict[str, list[dict]] = {}
+    for path in sorted((ROOT / "docs/results/dasnet").glob("*.json")):
+        one = json.loads(path.read_text())
+        found.setdefault(one["network"], []).append(one)
+    rows = []
+    for name, runs in sorted(found.items(), key=lambda item: item[1][0]["macs"]["dense"]):
+        parts = {"baseline": [one["baseline_accuracy"] for one in runs]}
+        parts |= {key: [one["accuracy"]["test"][key] for one in runs] for key in ("float_winners", "int8_winners")}
+        drops = [before - after for before, after in zip(parts["baseline"], parts["float_winners"], strict=True)]
+        pruned = ", ".join(f"{percent(value)} of {kind.replace('_', ' ')}" for kind, value in runs[0]["pruned"].items())
+        rows.append([f"`{name}`", runs[0]["source"], len(runs), mean_and_spread(parts["baseline"]), pruned,
+                     percent(runs[0]["macs"]["reduction"]), mean_and_spread(parts["float_winners"]),
+                     mean_and_spread(drops), mean_and_spread(parts["int8_winners"])])
+    return markdown(["network", "data", "seeds", "baseline", "pruned", "MACs saved", "float, winners", "drop",
+                     "int8, winners"], rows)
+
+
+def mean_and_spread(values: Sequence[float]) -> str:
+    """Percentages with two decimals: the mean, and the least and most in brackets."""
+    mean = sum(values) / len(values)
+    spread = f" ({100 * min(values):.2f}..{100 * max(values):.2f})" if len(values) > 1 else ""
+    return f"{100 * mean:.2f} %{spread}"
+
+
 TABLES = {table.__name__: table for table in
           (parameters, descriptor_fields, descriptor_values, register_map, errors, counters, reference_results,
-           ranking_results, convolution_results, depthwise_results, network_results)}
+           ranking_results, convolution_results, depthwise_results, network_results,
+           dasnet_results)}
 
 
 def generate(text: str) -> str:

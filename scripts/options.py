@@ -3,7 +3,7 @@
 import os
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
+    from tqdm import tqdm
+
     from golden.network import QuantizedNetwork
     from hw.config import EngineConfig
     from sim.simulator import Simulator
@@ -165,11 +167,7 @@ def open_simulator(config: "EngineConfig", memory: str, waves: Path | None = Non
 @contextmanager
 def progress_bar(label: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
     """A progress bar on stderr; yields what sets its position. A log file gets a line every 10 seconds at most."""
-    from tqdm import tqdm
-
-    interval = 0.2 if sys.stderr.isatty() else 10
-    with tqdm(total=total, desc=label, unit=unit, unit_scale=unit in ("cycles", "products"), mininterval=interval,
-              maxinterval=interval, dynamic_ncols=True, leave=False, delay=0 if sys.stderr.isatty() else 5) as bar:
+    with _bar(total=total, desc=label, unit=unit, unit_scale=unit in ("cycles", "products")) as bar:
         def move(position: int) -> None:
             bar.total = max(bar.total, position)
             bar.update(position - bar.n)
@@ -177,9 +175,23 @@ def progress_bar(label: str, total: int, unit: str) -> Iterator[Callable[[int], 
         yield move
 
 
+def progress_of(items: Iterable, label: str) -> Iterable:
+    """A progress bar like :func:`progress_bar` over the batches of a training or an evaluation."""
+    return _bar(items, desc=label, unit="batch")
+
+
+def _bar(*items: Iterable, **settings: Any) -> "tqdm":
+    from tqdm import tqdm
+
+    terminal = sys.stderr.isatty()
+    interval = 0.2 if terminal else 10
+    return tqdm(*items, mininterval=interval, maxinterval=interval, dynamic_ncols=True, leave=False,
+                delay=0 if terminal else 5, **settings)
+
+
 # Where the errors are defined that mean: what the user gave cannot be run.
-_REFUSALS = {"golden.job": "JobError", "golden.digits": "DigitsError", "hw.config": "ConfigError",
-             "hw.plan": "PlanError", "sim.topology": "TopologyError"}
+_REFUSALS = {"golden.checks": "JobError", "golden.digits": "DigitsError", "golden.dataset_files": "DatasetError",
+             "hw.config": "ConfigError", "hw.plan": "PlanError", "sim.topology": "TopologyError"}
 
 
 def run(group: click.Group, arguments: Sequence[str]) -> int:

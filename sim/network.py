@@ -166,9 +166,14 @@ def estimate_network(network: "QuantizedNetwork", config: EngineConfig, *, dense
 
     Raises PlanError, naming the layer that the engine cannot run, and JobError.
     """
+    return estimate_questions(network, network_questions(network, config, dense=dense, results=results), config)
+
+
+def estimate_questions(network: "QuantizedNetwork", questions: Sequence[LayerQuestion | None],
+                       config: EngineConfig) -> list[Estimate]:
+    """The same for these questions, one for each layer of ``network``, None for a concat."""
     from hw.program import plan_program
 
-    questions = network_questions(network, config, dense=dense, results=results)
     masked = [question is not None and any(one is not None for one in question.winners) for question in questions]
     shapes = [question and question.shape for question in questions]
     try:

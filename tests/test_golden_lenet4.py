@@ -9,11 +9,11 @@ import torch
 from click.testing import CliRunner
 
 from golden import digits, lenet
+from golden.dasnet.winners import set_dense
 from golden.digits import Digits, DigitsError
 from golden.network import QuantizedNetwork
 from golden.numerics import requantize
 from golden.quantization import accuracy, activation_scale, quantize_layer, quantize_pixels, run_batch, winner_rates
-from golden.winners import WinnersTakeAll, set_dense, topk_mask
 from scripts import train_lenet4
 
 
@@ -104,36 +104,6 @@ def test_bad_folders_are_refused_in_one_line(tmp_path, monkeypatch):
 
 
 # Winners-take-all
-
-def test_winners_of_maps_pass_and_alone_receive_gradients():
-    x = torch.zeros(2, 4, 3, 3)
-    x[0, :, 1, 2] = torch.tensor([1.0, 4.0, 2.0, 3.0])
-    x[1, :, 0, 0] = torch.tensor([9.0, 0.5, 8.0, 7.0])
-    x[1, 1] = 0.95  # a larger sum than that of channel 2, but a smaller maximum
-    x.requires_grad_()
-    expected = torch.tensor([[0.0, 1, 0, 1], [1, 0, 1, 0]])[:, :, None, None].expand_as(x)
-
-    module = WinnersTakeAll(rate=0.5)
-    output = module(x)
-    upstream = torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
-    output.backward(upstream)
-    assert torch.equal(output, x.detach() * expected)
-    assert torch.equal(x.grad, upstream * expected)
-    assert list(module.parameters()) == []
-
-
-def test_of_equal_scores_the_lower_index_wins():
-    x = torch.tensor([[5.0, 7, 5, 5, 7, 5], [0, 0, 0, 0, 0, 0]])
-    assert topk_mask(x, 4).tolist() == [[True, True, True, False, True, False], [True] * 4 + [False] * 2]
-    assert WinnersTakeAll(rate=0.5)(x).tolist() == [[5, 7, 0, 0, 7, 0], [0] * 6]
-
-
-def test_number_of_winners_is_the_rounded_rate_but_at_least_one():
-    assert [WinnersTakeAll(rate=rate).count(64) for rate in (0.375, 0.38, 0.001, 1)] == [24, 24, 1, 64]
-    for rate in (0, 1.1):
-        with pytest.raises(ValueError, match="rate: expected 0 < rate <= 1"):
-            WinnersTakeAll(rate=rate)
-
 
 def test_dense_switches_the_selection_off():
     network = lenet.LeNet4()

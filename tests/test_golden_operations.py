@@ -265,3 +265,16 @@ def test_addition_adds():
         + scales[1] * (two.astype(float) - points[1]) * np.array([1, 0, 1, 1])[:, None, None]
     expected = np.clip(real / scales[2] + out_point, -128, 127)
     assert np.abs(run(job).output - expected).max() < 0.51
+
+
+@pytest.mark.parametrize("channels", [517, 518, 519, 1500])
+def test_sums_around_what_float32_holds(channels):
+    """255 * 127 * 518 is just below 2**24; every sum is exact on both sides of it, odd ones too."""
+    rng = np.random.default_rng(channels)
+    input = np.where(rng.random((channels, 3, 3)) < 0.99, 127, 126).astype(np.int8)
+    weight = np.where(rng.random((20, channels, 1, 1)) < 0.99, 127, 126).astype(np.int8)
+    expected = np.einsum("chw,oc->ohw", input.astype(np.int64) + 128, weight[:, :, 0, 0].astype(np.int64))
+    assert (expected % 2).any() and (expected > 0.97 * 255 * 127 * channels).all()
+    found = convolve(torch.from_numpy(input), torch.from_numpy(weight), zero_point=-128, stride=(1, 1),
+                     padding=(0, 0, 0, 0))
+    np.testing.assert_array_equal(found.numpy(), expected)

@@ -1,0 +1,1 @@
+"""DASNet: winners-take-all from the float network to its int8 winners."""

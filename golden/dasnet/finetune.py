@@ -1,0 +1,113 @@
+"""DASNet's fine-tuning flow (Fig. 8): baseline, thresholds, fine-tuning, accuracy against MACs, next threshold."""
+
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from golden.checks import check
+from golden.dasnet import macs
+from golden.dasnet.training import Progress, Schedule, View, accuracy, take, train
+from golden.dasnet.winner_rates import select_rates
+from golden.dasnet.winners import WinnerStatistics, attach, detach, record
+from golden.datasets import Split
+from golden.winner_rule import WinnerRule
+
+ANALYSED_IMAGES = 1000
+"""Training images whose activations select the winner rates (section III-A)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One round of the flow.
+
+    ``energies`` {layer: threshold}; ``rates`` {layer: winner rate that it selects}; ``accuracy`` with winners after
+    fine-tuning; ``drop`` from the baseline's; ``macs``: of an image, ``reduction`` the fraction saved; ``checkpoint``:
+    the file of the network's weights.
+    """
+
+    energies: dict[str, float]
+    rates: dict[str, float]
+    accuracy: float
+    drop: float
+    macs: float
+    reduction: float
+    checkpoint: str
+
+    def fields(self) -> dict[str, Any]:
+        """For JSON."""
+        return dict(vars(self))
+
+
+def rules_of(rates: Mapping[str, float], score: str = "max") -> dict[str, WinnerRule]:
+    """Fixed winner rates as rules."""
+    return {name: WinnerRule(score=score, select="topk", rate=rate) for name, rate in rates.items()}
+
+
+def fine_tune(network: nn.Module, rates: Mapping[str, float], training: Split, view: View, schedule: Schedule, *,
+              seed: int, checkpoint: Path, progress: Progress, label: str, score: str = "max",
+              teacher: nn.Module | None = None) -> None:
+    """Fine-tune ``network`` in place with winners at ``rates``, which stay attached (Algorithm 1)."""
+    detach(network)
+    attach(network, rules_of(rates, score))
+    train(network, training, view, schedule, seed=seed, checkpoint=checkpoint, progress=progress, label=label,
+          teacher=teacher)
+
+
+def winner_statistics(network: nn.Module, split: Split, view: View) -> dict[str, WinnerStatistics]:
+    """The winners of each ranked layer over the first 1,000 images of a split; leaves evaluation mode on."""
+    rows = torch.arange(min(ANALYSED_IMAGES, len(split.labels)))
+    network.eval()
+    with torch.no_grad(), record(network) as statistics:
+        network(view.plain(take(split.images, rows)))
+    return statistics
+
+
+def mean_rates(network: nn.Module, split: Split, view: View) -> dict[str, float]:
+    """The winner rate of each ranked layer, as :func:`winner_statistics` has it."""
+    return {name: one.rate for name, one in winner_statistics(network, split, view).items()}
+
+
+def flow(network: nn.Module, ranked: Sequence[str], energies: Sequence[Mapping[str, float]], training: Split,
+         test: Split, view: View, schedule: Schedule, *, max_drop: float, seed: int, folder: Path,
+         progress: Progress, report: Callable[[Step], None], score: str = "max") -> list[Step]:
+    """Lower the thresholds round by round while the accuracy's drop stays within ``max_drop``.
+
+    ``energies``: the thresholds of each round, falling. Rates follow from the baseline's activations on 1,000 training
+    images (:mod:`golden.dasnet.winner_rates`); each round fine-tunes the weights of the one before, taught by the
+    baseline. Returns all rounds, of which the last may be beyond the bound; ``network`` then has weights and winners
+    of the one with the fewest MACs within it, of the baseline if there is none. Every round leaves a file in
+    ``folder``: after an interruption finished ones are not repeated, and one begun goes on behind its last epoch.
+    """
+    check(len(energies) > 0, "energies", "at least one round of thresholds", len(energies))
+    folder.mkdir(parents=True, exist_ok=True)
+    generator = torch.Generator().manual_seed(seed)
+    chosen = torch.randperm(len(training.labels), generator=generator)[:ANALYSED_IMAGES]
+    images = view.plain(take(training.images, chosen))
+    teacher = deepcopy(network)
+    detach(teacher)
+    baseline = accuracy(teacher, test, view)
+    best, steps = None, []
+    for number, thresholds in enumerate(energies):
+        rates = select_rates(teacher, images, list(ranked), dict(thresholds))
+        label = f"round {number + 1}/{len(energies)}"
+        checkpoint = folder / f"round{number + 1}.pt"
+        fine_tune(network, rates, training, view, schedule, seed=seed + number, checkpoint=checkpoint,
+                  progress=progress, label=label, score=score, teacher=teacher)
+        counted = macs.count(network, images[:1], mean_rates(network, test, view))
+        found = accuracy(network, test, view)
+        steps.append(Step(energies=dict(thresholds), rates=rates, accuracy=found, drop=baseline - found,
+                          macs=macs.total(counted)[1], reduction=macs.reduction(counted), checkpoint=checkpoint.name))
+        report(steps[-1])
+        if steps[-1].drop > max_drop:
+            break
+        best = deepcopy(network.state_dict()), rates
+    detach(network)
+    state, rates = best or (teacher.state_dict(), {})
+    network.load_state_dict(state)
+    attach(network, rules_of(rates, score))
+    return steps

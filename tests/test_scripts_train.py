@@ -1,0 +1,132 @@
+"""``winnow train``, ``evaluate`` and ``winners`` on a small data set, and what they refuse."""
+
+import json
+
+import numpy as np
+import pytest
+
+from golden.network import QuantizedNetwork, read_rates
+from scripts import options
+from scripts.cli import main
+from tests.image_files import write_mnist
+from tests.test_golden_dasnet_training import make_split
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder with a data set, a baseline ``base.pt`` and a network with winners ``winners.pt``."""
+    path = tmp_path_factory.mktemp("train")
+    parts = (make_split(500, 1), make_split(120, 2))
+    write_mnist(path, data=[(part.images[:, 0], part.labels.astype(np.uint8)) for part in parts])
+    assert main(["train", "mlp3", "--data", str(path), "--epochs", "8", "--out", str(path / "base.pt")]) == 0
+    assert main(["train", "mlp3", "--data", str(path), "--baseline", str(path / "base.pt"), "--winner-rate", "0.2",
+                 "--winner-rate", "relu2=0.1", "--epochs", "4", "--seed", "5", "--out", str(path / "winners.pt")]) == 0
+    return path
+
+
+def test_train(folder, capsys):
+    report = json.loads((folder / "winners.json").read_text())
+    assert set(report["accuracy"]["test"]) == {"float_dense", "int8_dense", "float_winners", "int8_winners"}
+    assert all(value > 0.8 for value in report["accuracy"]["test"].values())
+    assert report["winner_rates_of_submodules"] == {"relu1": 0.2, "relu2": 0.1}
+    assert report["pruned"] == {"neurons": pytest.approx(1 - (60 + 10) / 400)}
+    base = json.loads((folder / "base.json").read_text())
+    assert report["baseline_accuracy"] == base["baseline_accuracy"] == base["accuracy"]["test"]["float_dense"]
+    assert report["macs"]["dense"] == 784 * 300 + 300 * 100 + 1000
+    assert report["macs"]["winners"] == 784 * 300 + 60 * 100 + 10 * 10
+    assert report["seed"] == 5 and report["command"].startswith("winnow train mlp3 --data ")
+    network = QuantizedNetwork.load(folder / "winners.npz")
+    assert [node.ranking and node.ranking.value for node in network.layers] == [60, 10, None]
+    assert network.metadata["accuracy"] == report["accuracy"]
+    assert set(json.loads((folder / "base.json").read_text())["accuracy"]["test"]) == {"float_dense", "int8_dense"}
+    assert not list(folder.glob("*.work"))
+
+
+def test_evaluate(folder, capsys):
+    report = json.loads((folder / "winners.json").read_text())
+    for name in ("winners.pt", "winners.npz"):
+        assert main(["evaluate", str(folder / name), "--data", str(folder), "--json", str(folder / "e.json")]) == 0
+        found = json.loads((folder / "e.json").read_text())
+        for key, value in found["accuracy"]["test"].items():
+            assert value == report["accuracy"]["test"][key]
+        runs = found["engine"]["runs"]
+        assert runs["winners"]["cycles"] < runs["dense"]["cycles"]
+    # The engine's figures are those of winnow estimate.
+    assert main(["estimate", str(folder / "winners.npz"), "--json", str(folder / "estimate.json")]) == 0
+    total = json.loads((folder / "estimate.json").read_text())["total"]
+    assert runs["winners"] == {"cycles": total["cycles"], "bytes": total["bytes"]}
+    capsys.readouterr()
+
+
+def test_winners(folder, capsys):
+    path = folder / "statistics.json"
+    assert main(["winners", str(folder / "winners.npz"), "--data", str(folder), "--json", str(path)]) == 0
+    report = json.loads(path.read_text())
+    assert report["rates"] == read_rates(path) == {"fc1": 0.2, "fc2": 0.1}
+    layer = report["layers"]["fc1"]
+    assert layer["channels"] == len(layer["frequency"]) == 300
+    assert layer["mean"] == layer["quantiles"]["0.5"] == 60
+    assert sum(layer["frequency"]) == pytest.approx(60, abs=1e-3)
+    assert report["images"] == 120 and report["accuracy"] > 0.8
+    assert main(["estimate", str(folder / "winners.npz"), "--winner-rates", str(path)]) == 0
+    assert "fc1" in capsys.readouterr().out
+
+
+def test_rounds(folder, capsys):
+    out = folder / "rounds.pt"
+    assert main(["train", "mlp3", "--data", str(folder), "--baseline", str(folder / "base.pt"), "--winner-energy",
+                 "0.9", "--winner-energy", "0.02", "--winner-energy", "0.01", "--max-drop", "0.1", "--epochs", "2",
+                 "--out", str(out)]) == 0
+    report = json.loads(out.with_suffix(".json").read_text())
+    assert len(report["rounds"]) == 2 and report["rounds"][1]["drop"] > 0.1 >= report["rounds"][0]["drop"]
+    assert report["accuracy"]["test"]["float_winners"] == report["rounds"][0]["accuracy"]
+    assert "energies relu1 0.9, relu2 0.9: rates relu1 " in capsys.readouterr().out
+
+
+def test_interrupted(folder, capsys, monkeypatch):
+    def interrupt(items, label):
+        if "2/3" in label:
+            raise KeyboardInterrupt
+        return items
+
+    arguments = ["train", "mlp3", "--data", str(folder), "--epochs", "3", "--out", str(folder / "it.pt")]
+    with monkeypatch.context() as patched:
+        patched.setattr("scripts.train.progress_of", interrupt)
+        assert main(arguments) == 2
+    assert "interrupted; the same command goes on behind the last whole epoch" in capsys.readouterr().err
+    assert (folder / "it.work" / "baseline.pt").exists() and not (folder / "it.pt").exists()
+    labels = []
+    monkeypatch.setattr("scripts.train.progress_of", lambda items, label: labels.append(label) or items)
+    assert main(arguments) == 0
+    assert labels[:2] == ["baseline epoch 2/3", "baseline epoch 3/3"]
+    assert not (folder / "it.work").exists()
+    capsys.readouterr()
+
+
+@pytest.mark.parametrize("arguments, message", [
+    (["lenet5"], "network: expected one of mlp3, lenet4, convnet5, resnet20, resnet56, alexnet, mobilenet, got "
+                 "'lenet5'"),
+    (["mlp3", "--winner-rate", "relu7=0.5"], "--winner-rate: expected a layer among relu1, relu2, got 'relu7'"),
+    (["mlp3", "--winner-rate", "1.5"], "--winner-rate: expected a number above 0, at most 1, got '1.5'"),
+    (["mlp3", "--winner-energy", "relu1=much"], "--winner-energy: expected a number above 0, at most 1, got 'much'"),
+    (["mlp3", "--winner-energy", "0.5", "--winner-rate", "0.5"],
+     "--winner-energy, --winner-rate: expected one of them, got both"),
+    (["mlp3", "--baseline", "FOLDER/winners.npz"],
+     "FOLDER/winners.npz: expected a file that winnow train wrote, got something else"),
+    (["lenet4", "--baseline", "FOLDER/base.pt"], "--baseline: expected a lenet4, got a mlp3"),
+    (["mlp3", "--weights", "FOLDER/base.pt"],
+     "FOLDER/base.pt: expected the published weights of this network, got something else"),
+    (["convnet5"], "cifar10: "),
+    (["mlp3", "--out", "FOLDER/it.npz"], "expected a name that ends with .pt, got it.npz")])
+def test_refused(folder, tmp_path, arguments, message, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    arguments = [one.replace("FOLDER", str(folder)) for one in arguments]
+    assert main(["train", *arguments, "--data", str(folder)]) == 2
+    error = capsys.readouterr().err
+    assert message.replace("FOLDER", str(folder)) in error and "\n" not in error.strip()
+    assert not list(tmp_path.iterdir())
+
+
+def test_progress_is_quiet_in_a_log(capsys):
+    assert list(options.progress_of(range(3), "label")) == [0, 1, 2]
+    assert capsys.readouterr().err == ""
