@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-import numpy as np
 
 from scripts.options import (
     INPUT_FILE,
@@ -114,6 +113,7 @@ def winners(file: Path, data: Path, json_path: Path, part: str, threads: int | N
       winnow winners lenet4.npz --data DATA --json winners.json
       winnow estimate lenet4.npz --winner-rates winners.json
     """
+    import numpy as np
     import torch
 
     from golden.dasnet.trained import recipe_of, run_int8

@@ -18,16 +18,17 @@ def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("train")
     parts = (make_split(500, 1), make_split(120, 2))
     write_mnist(path, data=[(part.images[:, 0], part.labels.astype(np.uint8)) for part in parts])
-    assert main(["train", "mlp3", "--data", str(path), "--epochs", "8", "--out", str(path / "base.pt")]) == 0
+    assert main(["train", "mlp3", "--data", str(path), "--epochs", "12", "--out", str(path / "base.pt")]) == 0
     assert main(["train", "mlp3", "--data", str(path), "--baseline", str(path / "base.pt"), "--winner-rate", "0.2",
-                 "--winner-rate", "relu2=0.1", "--epochs", "4", "--seed", "5", "--out", str(path / "winners.pt")]) == 0
+                 "--winner-rate", "relu2=0.1", "--epochs", "8", "--seed", "5", "--out", str(path / "winners.pt")]) == 0
     return path
 
 
 def test_train(folder, capsys):
     report = json.loads((folder / "winners.json").read_text())
     assert set(report["accuracy"]["test"]) == {"float_dense", "int8_dense", "float_winners", "int8_winners"}
-    assert all(value > 0.8 for value in report["accuracy"]["test"].values())
+    # Trained with winners it is not meant to be run dense.
+    assert all(report["accuracy"]["test"][f"{kind}_winners"] > 0.9 for kind in ("float", "int8"))
     assert report["winner_rates_of_submodules"] == {"relu1": 0.2, "relu2": 0.1}
     assert report["pruned"] == {"neurons": pytest.approx(1 - (60 + 10) / 400)}
     base = json.loads((folder / "base.json").read_text())
