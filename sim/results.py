@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import gcd
 
 from hw.band import Band, LayerShape
 from hw.config import EngineConfig, ceil_div
@@ -120,49 +121,55 @@ class Drained:
                 time = max(time, self.until + (later - self.behind) * self.period + self.delay)
         return time
 
-    def stall(self, tile: int, until: float):
-        """A tile cannot be read before ``until``."""
-        if until > self.at(tile):
+    def stall(self, tile: int, until: float) -> bool:
+        """A tile cannot be read before ``until``; whether it has to wait for that."""
+        waits = until > self.at(tile)
+        if waits:
             self.tile, self.until, self.stalled = tile, until, True
+        return waits
 
 
 def write(time: Timeline, strips: Strips, drained: Drained, cycles: int, last_cycles: int, latency: int = RESULT):
     """Follow the strips of a group or channel; a tile is read in ``cycles`` cycles, the last one in ``last_cycles``."""
     ring, tile, positions, last_tile = strips.ring, strips.tile, time.positions, strips.tiles - 1
     freed, count = time.freed, strips.count
-    strip, used, waited, before, begun = 0, 0, False, 0.0, 0.0
+    followed, alike = strips.top + FOLLOWED, tile // gcd(strips.step, tile)
+    strip, used, full, waited, before, begun = 0, 0, False, False, None, 0.0
     while strip < count:
         number = strips.tile_of(strip)
         room = positions + (number + 1) * tile - ring
         while used < len(freed) and freed[used][0] < room:
             amount, until = freed[used]
             used += 1
-            drained.stall(max(0, (amount + ring - positions) // tile), until)
+            full |= drained.stall(max(0, (amount + ring - positions) // tile), until)
         visible = drained.at(number) + (last_cycles if number == last_tile else cycles) + latency
         waits = visible > time.next_run
         start = visible if waits else time.next_run
         if strip == 0:
             begun = start
         duration = strips.inner if strips.top <= strip < count - strips.bottom else strips.cycles(strip)
-        before, time.next_run = time.next_run, start + duration
+        time.next_run = start + duration
         freed.append((positions + strips.freed(strip), time.next_run + FREED))
         strip += 1
         skipped = count - strips.bottom - strip - FOLLOWED
-        if strip == strips.top + FOLLOWED and skipped > 0:
-            if waits and waited and not drained.stalled and strips.inner <= drained.period * strips.step / tile:
-                # Computing bounds all that follow.
+        if strip == followed and skipped > 0:
+            rate = max(drained.period, drained.fast)
+            if waits and waited and not full and strips.inner <= rate * strips.step / tile:
+                # Computing or draining bounds all that follow.
                 strip += skipped
             else:
-                gone, step = time.next_run - before, strips.step
-                moved = int(skipped * step / tile)
-                if drained.stalled:
-                    drained.tile, drained.until = drained.tile + moved, drained.until + skipped * gone
-                time.next_run += skipped * gone
-                recent = min(skipped, ring // step + 1)
-                time.freed = freed = [
-                    (positions + strips.freed(strip + skipped - back), time.next_run + FREED - (back - 1) * gone)
-                    for back in range(recent, 0, -1)]
-                used, strip = 0, strip + skipped
+                before = time.next_run
+        if strip == followed + alike and before is not None and (skipped := skipped // alike * alike) > 0:
+            # Strips wait for each other in the same way when as many tiles have gone as strips end within one.
+            gone, step = (time.next_run - before) / alike, strips.step
+            if drained.stalled:
+                drained.tile, drained.until = drained.tile + skipped * step // tile, drained.until + skipped * gone
+            time.next_run += skipped * gone
+            recent = min(skipped, ring // step + 1)
+            time.freed = freed = [
+                (positions + strips.freed(strip + skipped - back), time.next_run + FREED - (back - 1) * gone)
+                for back in range(recent, 0, -1)]
+            used, strip = 0, strip + skipped
         waited = waits
     del freed[:used]
     time.positions = positions + strips.span
