@@ -69,6 +69,10 @@ def evaluate(file: Path, data: Path, threads: int | None, json_path: Path | None
     for name, one in engine["runs"].items():
         click.echo(f"  {name + ' engine':14} {one['cycles']:,.0f} cycles, {one['bytes']:,.0f} bytes, predicted for "
                    f"{config.rows}x{config.columns}")
+    if engine["ranking"]:
+        one = engine["ranking"]
+        click.echo(f"  ranking        {one['ranking_cycles']:,.0f} cycles for {one['saved_cycles']:,.0f} saved; "
+                   f"{one['comparisons']:,.0f} comparisons for {one['saved_products']:,.0f} multiplications (Eq. 6, 7)")
 
 
 def _int8(file: Path) -> "QuantizedNetwork":
@@ -78,8 +82,9 @@ def _int8(file: Path) -> "QuantizedNetwork":
 
 
 def _on_engine(network: "QuantizedNetwork", config: "EngineConfig") -> dict[str, Any]:
-    """Predicted cycles and bytes, dense and with winners."""
+    """Predicted cycles and bytes, dense and with winners, and what ranking costs for what it saves."""
     from sim.network import estimate_network
+    from sim.ranking_cost import ranking_cost, total
 
     runs = {}
     for name, dense in (("dense", True), ("winners", False)):
@@ -88,7 +93,12 @@ def _on_engine(network: "QuantizedNetwork", config: "EngineConfig") -> dict[str,
             runs[name] = {"cycles": sum(layer.predicted.cycles for layer in layers),
                           "bytes": sum(sum(layer.predicted.bytes_read.values())
                                        + sum(layer.predicted.bytes_written.values()) for layer in layers)}
-    return {"rows": config.rows, "cols": config.columns, "runs": runs}
+    ranking = None
+    if "winners" in runs:
+        cost = total(ranking_cost(network, config))
+        ranking = {name: getattr(cost, name)
+                   for name in ("comparisons", "saved_products", "ranking_cycles", "saved_cycles")}
+    return {"rows": config.rows, "cols": config.columns, "runs": runs, "ranking": ranking}
 
 
 @click.command(short_help="How many channels win in each layer, and which, over a data set.")

@@ -52,6 +52,10 @@ def test_evaluate(folder, capsys):
             assert value == report["accuracy"]["test"][key]
         runs = found["engine"]["runs"]
         assert runs["winners"]["cycles"] < runs["dense"]["cycles"]
+        saved = runs["dense"]["cycles"] - runs["winners"]["cycles"]
+        ranking = found["engine"]["ranking"]
+        assert ranking["saved_cycles"] - ranking["ranking_cycles"] == pytest.approx(saved, abs=1)
+        assert ranking["saved_products"] == report["macs"]["dense"] - report["macs"]["winners"]
     # The engine's figures are those of winnow estimate.
     assert main(["estimate", str(folder / "winners.npz"), "--json", str(folder / "estimate.json")]) == 0
     total = json.loads((folder / "estimate.json").read_text())["total"]
