@@ -43,12 +43,13 @@ def evaluate(file: Path, data: Path, threads: int | None, json_path: Path | None
 
     from golden.dasnet.trained import Trained, recipe_of, run_int8
     from golden.datasets import load
+    from golden.network import QuantizedNetwork
     from sim.report import write_json
 
     config = engine_config(**sizes)
     torch.set_num_threads(threads or torch.get_num_threads())
     if file.suffix == ".npz":
-        network = _int8(file)
+        network = QuantizedNetwork.load(file)
         dataset = load(recipe_of(network).dataset, data)
         ranked = any(node.ranking for node in network.layers)
         accuracies = {f"int8_{name}": run_int8(network, dataset.test, dense=dense, progress=progress_of).accuracy
@@ -60,8 +61,9 @@ def evaluate(file: Path, data: Path, threads: int | None, json_path: Path | None
     else:
         trained = Trained.load(file)
         dataset = load(trained.recipe.dataset, data)
-        report = measure(trained, dataset, 0)
-        network, text = trained.quantize(dataset), text_of(report)
+        network = trained.quantize(dataset)
+        report = measure(trained, network, dataset)
+        text = text_of(report)
     engine = _on_engine(network, config)
     if json_path:
         write_json(json_path, report | {"engine": engine, "command": command_line()})
@@ -73,12 +75,6 @@ def evaluate(file: Path, data: Path, threads: int | None, json_path: Path | None
         one = engine["ranking"]
         click.echo(f"  ranking        {one['ranking_cycles']:,.0f} cycles for {one['saved_cycles']:,.0f} saved; "
                    f"{one['comparisons']:,.0f} comparisons for {one['saved_products']:,.0f} multiplications (Eq. 6, 7)")
-
-
-def _int8(file: Path) -> "QuantizedNetwork":
-    from golden.network import QuantizedNetwork
-
-    return QuantizedNetwork.load(file)
 
 
 def _on_engine(network: "QuantizedNetwork", config: "EngineConfig") -> dict[str, Any]:
@@ -128,10 +124,11 @@ def winners(file: Path, data: Path, json_path: Path, part: str, threads: int | N
 
     from golden.dasnet.trained import recipe_of, run_int8
     from golden.datasets import load
+    from golden.network import QuantizedNetwork
     from sim.report import table, write_json
 
     torch.set_num_threads(threads or torch.get_num_threads())
-    network = _int8(file)
+    network = QuantizedNetwork.load(file)
     dataset = load(recipe_of(network).dataset, data)
     split = getattr(dataset, part)
     run = run_int8(network, split, progress=progress_of)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from golden.dasnet.trained import Trained
     from golden.dasnet.winners import WinnerStatistics
     from golden.datasets import Dataset
+    from golden.network import QuantizedNetwork
 
 data_option = click.option(
     "--data", type=click.Path(file_okay=False, exists=True, path_type=Path), envvar="WINNOW_DATA", show_envvar=True,
@@ -99,12 +100,13 @@ def train(network: str, data: Path, energies: tuple[str, ...], rates: tuple[str,
         if isinstance(error, JobError):
             raise
         raise Refusal(str(error)) from None
-    report = measure(trained, dataset, seed)
+    quantized = trained.quantize(dataset, seed=seed)
+    report = measure(trained, quantized, dataset)
     report |= {"baseline_accuracy": before, "command": command_line(), "seed": seed,
                "rounds": [step.fields() for step in steps]}
     trained.metadata.update(report)
     trained.save(out)
-    quantized = trained.quantize(dataset, seed=seed)
+    quantized.metadata.update(report)
     quantized.save(out.with_suffix(".npz"))
     write_json(out.with_suffix(".json"), report)
     shutil.rmtree(work, ignore_errors=True)
@@ -183,7 +185,7 @@ def _numbers(values: dict[str, float]) -> str:
     return ", ".join(f"{name} {value:.3g}" for name, value in values.items())
 
 
-def measure(trained: "Trained", dataset: "Dataset", seed: int) -> dict[str, Any]:
+def measure(trained: "Trained", quantized: "QuantizedNetwork", dataset: "Dataset") -> dict[str, Any]:
     """Accuracies on the test images, float and int8, dense and with winners; winner rates; MACs of an image."""
     import torch
 
@@ -192,7 +194,6 @@ def measure(trained: "Trained", dataset: "Dataset", seed: int) -> dict[str, Any]
     from golden.dasnet.trained import run_int8
     from golden.dasnet.training import take
 
-    quantized = trained.quantize(dataset, seed=seed)
     test, view = dataset.test, trained.recipe.view
     names = {"dense": True, "winners": False} if trained.rules else {"dense": True}
     accuracies: dict[str, float] = {}

@@ -12,7 +12,7 @@ from torch import nn
 from golden.checks import check
 from golden.dasnet import macs
 from golden.dasnet.training import Progress, Schedule, View, accuracy, take, train
-from golden.dasnet.winner_rates import select_rates
+from golden.dasnet.winner_rates import collect, rates_at
 from golden.dasnet.winners import WinnerStatistics, attach, detach, record
 from golden.datasets import Split
 from golden.winner_rule import WinnerRule
@@ -91,9 +91,10 @@ def flow(network: nn.Module, ranked: Sequence[str], energies: Sequence[Mapping[s
     teacher = deepcopy(network)
     detach(teacher)
     baseline = accuracy(teacher, test, view)
+    collected = collect(teacher, images, list(ranked))
     best, steps = None, []
     for number, thresholds in enumerate(energies):
-        rates = select_rates(teacher, images, list(ranked), dict(thresholds))
+        rates = rates_at(collected, thresholds)
         label = f"round {number + 1}/{len(energies)}"
         checkpoint = folder / f"round{number + 1}.pt"
         fine_tune(network, rates, training, view, schedule, seed=seed + number, checkpoint=checkpoint,

@@ -21,8 +21,7 @@ class Recipe:
 
     ``build``: a fresh network; ``dataset``: of :func:`golden.datasets.load`; ``ranked`` {submodule whose output is
     ranked: "conv" or "fc"}; ``pretraining``: the baseline's schedule; ``fine_tuning``: with winners. ``mean``, ``std``:
-    what the pixels in 0..1 are normalized with, None where they are taken as they are. ``published``: the name of
-    a file of published weights, where there is one (akamaster's pytorch_resnet_cifar10).
+    what the pixels in 0..1 are normalized with, None where they are taken as they are.
     """
 
     build: Callable[[], nn.Module]
@@ -33,7 +32,6 @@ class Recipe:
     fine_tuning: Schedule
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
-    published: str | None = None
 
 
 def pixels(images: Tensor) -> Tensor:
@@ -71,11 +69,11 @@ _CROPS = View(augment=_cropped, crop=partial(center_crop, size=24), scale=pixels
 _NORMALIZED = View(augment=_padded, crop=_whole, scale=partial(normalize, mean=IMAGENET_MEAN, std=IMAGENET_STD))
 
 
-def _resnet(blocks: int, published: str) -> Recipe:
+def _resnet(blocks: int) -> Recipe:
     names = [f"layer{stage}.{block}.relu{part}" for stage in (1, 2, 3) for block in range(blocks) for part in (1, 2)]
     return Recipe(
         build=partial(ResNet, blocks), dataset="cifar10", view=_NORMALIZED,
-        ranked=dict.fromkeys(["relu", *names[:-1]], "conv"), mean=IMAGENET_MEAN, std=IMAGENET_STD, published=published,
+        ranked=dict.fromkeys(["relu", *names[:-1]], "conv"), mean=IMAGENET_MEAN, std=IMAGENET_STD,
         pretraining=Schedule(epochs=2, learning_rate=0.005, optimizer="sgd", weight_decay=1e-4),
         fine_tuning=Schedule(epochs=2, learning_rate=0.01, optimizer="sgd", weight_decay=1e-4, distillation=0.7))
 
@@ -95,8 +93,8 @@ RECIPES: Mapping[str, Recipe] = {
         ranked={"pool1": "conv", "pool2": "conv", "relu3": "fc", "relu4": "fc"},
         pretraining=Schedule(epochs=40, learning_rate=2e-3, weight_decay=0.05, label_smoothing=0.05),
         fine_tuning=Schedule(epochs=8, learning_rate=1e-3, weight_decay=0.05, distillation=0.7)),
-    "resnet20": _resnet(3, "resnet20-12fca82f.th"),
-    "resnet56": _resnet(9, "resnet56-4bfd9763.th"),
+    "resnet20": _resnet(3),
+    "resnet56": _resnet(9),
     "alexnet": Recipe(
         build=AlexNet, dataset="gtsrb", view=_SIGNS,
         ranked={"pool1": "conv", "pool2": "conv", "relu3": "conv", "relu4": "conv", "pool5": "conv", "relu6": "fc",

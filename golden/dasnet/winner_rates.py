@@ -138,9 +138,21 @@ def rate_curves(network: nn.Module, images: Tensor, names: Sequence[str], energi
 def select_rates(network: nn.Module, images: Tensor, names: Sequence[str], energies: float | Mapping[str, float], *,
                  power: int = 1, batch: int = 100) -> dict[str, float]:
     """The winner rate of each submodule of ``names`` at its energy, or at one for all; see :func:`collect`."""
+    energies = _energies_of(names, energies)
+    return rates_at(collect(network, images, names, batch=batch), energies, power=power)
+
+
+def rates_at(collected: Mapping[str, Neurons | FeatureMaps], energies: float | Mapping[str, float], *,
+             power: int = 1) -> dict[str, float]:
+    """The same of what :func:`collect` has kept, which serves any number of thresholds."""
+    energies = _energies_of(list(collected), energies)
+    return {name: one.rates([energies[name]], power=power).item() for name, one in collected.items()}
+
+
+def _energies_of(names: Sequence[str], energies: float | Mapping[str, float]) -> Mapping[str, float]:
+    """An energy for each name. Raises JobError."""
     if not isinstance(energies, Mapping):
-        energies = dict.fromkeys(names, energies)
+        return dict.fromkeys(names, energies)
     for name in names:
         check(name in energies, "energies", f"one of each of {', '.join(names)}", f"none of {name}")
-    collected = collect(network, images, names, batch=batch)
-    return {name: one.rates([energies[name]], power=power).item() for name, one in collected.items()}
+    return energies
