@@ -1,8 +1,11 @@
 """The rescaling of an addition's operands, bit for bit as TFLite's reference kernel does it."""
 
-from amaranth.hdl import Const, Module, Mux, Signal, signed
+from amaranth.hdl import Module, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
+
+from .multiplier import Multipliers
+from .requantize import add_with_carry, halves, rounding_bits, shifted_and_carry
 
 LEFT_SHIFT = 20
 """TFLite's kernel takes operands times 2**20."""
@@ -15,7 +18,8 @@ class Addition(wiring.Component):
     doubling high multiply of ``q << LEFT_SHIFT``, which is ``(q * multiplier + 2**10) >> 11``. The sum is then
     requantized.
 
-    Latency :attr:`LATENCY` cycles, one result a lane each cycle, never stalls.
+    Latency :attr:`LATENCY` cycles, one result a lane each cycle, never stalls. Four products a lane, of at most
+    ``blocks`` multiplier blocks in all (0: logic only).
 
     Members: ``operands`` (32 bits a lane: first operand in the low half, second in the high half, zero points
     subtracted), ``multiplier_1``, ``multiplier_2`` (not negative), ``shift_1``, ``shift_2`` (to the right; stable),
@@ -24,8 +28,8 @@ class Addition(wiring.Component):
 
     LATENCY = 5
 
-    def __init__(self, *, lanes: int):
-        self.lanes = lanes
+    def __init__(self, *, lanes: int, blocks: int = 0):
+        self.lanes, self.blocks = lanes, blocks
         super().__init__({
             "operands": In(32 * lanes), "multiplier_1": In(signed(32)), "multiplier_2": In(signed(32)),
             "shift_1": In(5), "shift_2": In(5), "sums": Out(32 * lanes),
@@ -33,28 +37,29 @@ class Addition(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        nudges = []
-        for number, shift in ((1, self.shift_1), (2, self.shift_2)):
-            nudge = Signal(31, name=f"nudge{number}")
-            m.d.sync += nudge.eq(Mux(shift == 0, 0, (Const(1, 32) << shift) >> 1))
-            nudges.append(nudge)
+        multipliers = Multipliers(m, platform, blocks=self.blocks)
+        shifts = [(shift, *rounding_bits(m, shift, str(number)))
+                  for number, shift in enumerate((self.shift_1, self.shift_2), 1)]
         for lane in range(self.lanes):
             word = self.operands.word_select(lane, 32)
             scaled = []
-            for number, (half, multiplier, shift, nudge) in enumerate((
-                    (word[:16], self.multiplier_1, self.shift_1, nudges[0]),
-                    (word[16:], self.multiplier_2, self.shift_2, nudges[1])), 1):
-                def stage(n, shape, lane=lane, number=number):
-                    return Signal(shape, name=f"lane{lane}_operand{number}_stage{n}")
-                # Stages 1 and 2: the product. 3: high multiply. 4: rounding shift.
-                product, product_again = stage(1, signed(41)), stage(2, signed(41))
-                high, shifted = stage(3, signed(32)), stage(4, signed(32))
-                m.d.sync += [
-                    product.eq(half[:9].as_signed() * multiplier), product_again.eq(product),
-                    high.eq((product_again + (1 << (30 - LEFT_SHIFT))) >> (31 - LEFT_SHIFT)),
-                    shifted.eq((high + nudge - ((high < 0) & (shift != 0))) >> shift),
-                ]
-                scaled.append(shifted)
+            for number, (operand, multiplier) in enumerate(
+                    ((word[:9], self.multiplier_1), (word[16:25], self.multiplier_2)), 1):
+                def stage(n, shape, name, lane=lane, number=number):
+                    return Signal(shape, name=f"lane{lane}_operand{number}_{name}{n}")
+                # Stage 1: products with the multiplier's halves.
+                low, high = (multipliers.product(operand.as_signed(), half, name=f"lane{lane}_operand{number}_{name}1")
+                             for name, half in zip(("low", "high"), halves(multiplier), strict=True))
+                # Stage 2: high multiply; of the bits shifted out, which only ``low`` has, the highest rounds.
+                out = 31 - LEFT_SHIFT
+                doubled_high = stage(2, signed(32), "high")
+                m.d.sync += doubled_high.eq(add_with_carry(low >> out, high << 16 - out, low[out - 1]))
+                # Stage 3: shift. Stage 4: rounding.
+                quotient, carry = stage(3, signed(32), "quotient"), stage(3, 1, "carry")
+                rounded = stage(4, signed(32), "rounded")
+                shifted, rounds_up = shifted_and_carry(doubled_high, *shifts[number - 1])
+                m.d.sync += [quotient.eq(shifted), carry.eq(rounds_up), rounded.eq(quotient + carry)]
+                scaled.append(rounded)
             # Stage 5: the sum.
             m.d.sync += self.sums.word_select(lane, 32).eq(scaled[0] + scaled[1])
         return m

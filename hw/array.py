@@ -4,6 +4,8 @@ from amaranth.hdl import Module, Mux, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from .multiplier import Multipliers
+
 
 class SystolicArray(wiring.Component):
     """``rows`` x ``columns`` PEs, each with one int32 sum in work and one waiting to be drained.
@@ -38,6 +40,7 @@ class SystolicArray(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
+        multipliers = Multipliers(m, platform)
         rows, columns = self.rows, self.columns
 
         def skew(value, cycles, name):
@@ -62,16 +65,17 @@ class SystolicArray(wiring.Component):
             along = acts[r]
             below = []
             for c in range(columns):
-                act, weight = Signal(signed(9), name=f"act_{r}_{c}"), Signal(signed(8), name=f"weight_{r}_{c}")
-                product = Signal(signed(17), name=f"product_{r}_{c}")
+                act = multipliers.operand(along, name=f"act_{r}_{c}")
+                weight = multipliers.operand(down[c], name=f"weight_{r}_{c}")
+                product = multipliers.product(act, weight, name=f"product_{r}_{c}")
                 total = Signal(signed(32), name=f"total_{r}_{c}")
                 in_work, waiting = (Signal(signed(32), name=f"{n}_{r}_{c}") for n in ("sum", "drain"))
                 m.d.comb += total.eq(Mux(firsts[r + c], 0, in_work) + product)
-                m.d.sync += [act.eq(along), weight.eq(down[c]), product.eq(act * weight), in_work.eq(total)]
+                m.d.sync += in_work.eq(total)
                 with m.If(lasts[r + c]):
                     m.d.sync += waiting.eq(total)
                 m.d.comb += self.sums.word_select(c * rows + r, 32).eq(waiting)
-                along = act
-                below.append(weight)
+                along = act.register
+                below.append(weight.register)
             down = below
         return m

@@ -12,7 +12,7 @@ WATCHDOG_CYCLES = 1 << 13
 """Cycles without any progress and with nothing outstanding after which a program is given up."""
 AHEAD = ("read_weights", "read_parameters", "read_beats")
 """Counters of what may be read for a layer before it begins."""
-PROFILE_HOLD = 8
+PROFILE_HOLD = 7
 """Counters recorded before the next layer may start: those that its loading changes."""
 
 
@@ -102,7 +102,7 @@ class Control(wiring.Component):
     start, clear, program_length, status, irq:
         The registers' side.
     core_reset, core_start:
-        Reset and start strobes of the engine.
+        Reset and start strobes of the engine, one cycle and two cycles after ``start``.
     abort:
         Level: stop issuing.
     finished:
@@ -126,10 +126,11 @@ class Control(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         error = Signal(Error, init=Error.NONE)
-        done = Signal()
+        starting, done = Signal(), Signal()
         watchdog = Signal(range(WATCHDOG_CYCLES))
+        m.d.sync += self.core_reset.eq(0)
         m.d.comb += [
-            self.status.eq(self.running | done << 1 | (error != Error.NONE) << 2 | error << 8),
+            self.status.eq(starting | self.running | done << 1 | (error != Error.NONE) << 2 | error << 8),
             self.irq.eq(done),
         ]
         with m.If(self.clear):
@@ -137,9 +138,12 @@ class Control(wiring.Component):
         with m.FSM():
             with m.State("IDLE"):
                 with m.If(self.start):
-                    m.d.comb += self.core_reset.eq(1)
-                    m.d.sync += [self.running.eq(1), done.eq(0), error.eq(Error.NONE), watchdog.eq(0)]
-                    m.next = "START"
+                    m.d.sync += [self.core_reset.eq(1), done.eq(0), error.eq(Error.NONE), watchdog.eq(0)]
+                    m.next = "RESET"
+            with m.State("RESET"):
+                m.d.comb += starting.eq(1)
+                m.d.sync += self.running.eq(1)
+                m.next = "START"
             with m.State("START"):
                 m.d.comb += self.core_start.eq(1)
                 m.next = "RUN"
@@ -159,14 +163,15 @@ class Control(wiring.Component):
             with m.State("ABORT"):
                 m.d.comb += self.abort.eq(1)
                 with m.If(self.axi_idle):
-                    m.d.comb += self.core_reset.eq(1)
-                    m.d.sync += [self.running.eq(0), done.eq(1)]
+                    m.d.sync += [self.core_reset.eq(1), self.running.eq(0), done.eq(1)]
                     m.next = "IDLE"
         return m
 
 
 class Counters(wiring.Component):
     """The performance counters and their record for every finished layer.
+
+    Latency: what happens in a cycle stands in the counters two cycles later.
 
     Members: ``clear`` (strobe), ``increments`` (one amount for each of :data:`hw.registers.COUNTERS`, 16 bits each),
     ``ahead`` (level: what is read of :data:`AHEAD` is counted when this falls, for the layer that it belongs to),
@@ -186,24 +191,29 @@ class Counters(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         values = [Signal(32, name=f"count_{name}") for name in COUNTERS]
+        ahead = Signal()
+        m.d.sync += ahead.eq(self.ahead)
         for n, value in enumerate(values):
-            increment, waiting = self.increments.word_select(n, 16), 0
+            increment, waiting = Signal(16, name=f"increment_{COUNTERS[n]}"), 0
+            m.d.sync += increment.eq(Mux(self.clear, 0, self.increments.word_select(n, 16)))
             if COUNTERS[n] in AHEAD:
                 waiting = Signal(32, name=f"ahead_{COUNTERS[n]}")
-                m.d.sync += waiting.eq(Mux(self.ahead & ~self.clear, waiting + increment, 0))
+                m.d.sync += waiting.eq(Mux(ahead & ~self.clear, waiting + increment, 0))
             m.d.sync += value.eq(Mux(self.clear, 0, Mux(
-                self.ahead & (COUNTERS[n] in AHEAD), value, value + increment + waiting)))
+                ahead & (COUNTERS[n] in AHEAD), value, value + increment + waiting)))
         m.submodules.records = records = Memory(shape=32, depth=max(2, self.layers * PROFILE_WORDS), init=[])
         write, read = records.write_port(), records.read_port(domain="sync")
         layer, position = Signal(range(max(2, self.layers))), Signal(range(PROFILE_WORDS), init=len(COUNTERS))
-        active = position != len(COUNTERS)
+        active, last_counted = position != len(COUNTERS), Signal()
+        m.d.sync += last_counted.eq(self.layer_done)
         m.d.comb += [
             write.addr.eq(layer * PROFILE_WORDS + position), write.data.eq(Array(values)[position]),
-            write.en.eq(active), self.recording.eq(position < PROFILE_HOLD), read.addr.eq(self.index), read.en.eq(1),
+            write.en.eq(active), self.recording.eq(last_counted | (position < PROFILE_HOLD)),
+            read.addr.eq(self.index), read.en.eq(1),
         ]
         with m.If(self.clear):
             m.d.sync += [layer.eq(0), position.eq(len(COUNTERS))]
-        with m.Elif(self.layer_done):
+        with m.Elif(last_counted):
             m.d.sync += position.eq(0)
         with m.Elif(active):
             m.d.sync += position.eq(position + 1)

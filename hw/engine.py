@@ -122,7 +122,8 @@ class Core(wiring.Component):
         ]
         with m.Switch(beat.p.kind):
             with m.Case(Kind.DESCRIPTOR):
-                m.d.comb += [loader.word_valid.eq(beat.valid), beat.ready.eq(1)]
+                # It replaces one that beats on their way may still need.
+                m.d.comb += [loader.word_valid.eq(beat.valid & unpacker.idle), beat.ready.eq(unpacker.idle)]
             with m.Case(Kind.MASK):
                 m.d.comb += [winner_list.i_mask.valid.eq(beat.valid), beat.ready.eq(winner_list.i_mask.ready)]
             with m.Case(Kind.PARAMETERS):

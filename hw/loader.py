@@ -45,7 +45,7 @@ class SegmentWalker(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        job, descriptor = self.i_job.p, self.descriptor
+        job, descriptor = Signal(Job), self.descriptor
         merge = job.weights | descriptor.act_merge
         running = Signal()
         out = self.o_segment
@@ -118,7 +118,7 @@ class SegmentWalker(wiring.Component):
         with m.FSM():
             with m.State("IDLE"):
                 m.d.comb += self.rewind.eq(self.i_job.valid)
-                m.d.sync += destination.eq(job.destination)
+                m.d.sync += [job.eq(self.i_job.payload), destination.eq(self.i_job.p.destination)]
                 with m.If(self.i_job.valid):
                     m.d.sync += running.eq(1)
                     m.next = "WALK"
@@ -219,11 +219,14 @@ class Loader(wiring.Component):
         checks += [descriptor[name] > high for name, high in bounded.items() if high < 2 ** len(descriptor[name]) - 1]
         checks += [descriptor[name][:bits] != 0 for name, bits in aligned.items()]
         checks += [address[:4] != 0]
-        checks += [descriptor.first_channel + descriptor.group_columns * (descriptor.out_groups - 1)
-                   + descriptor.last_columns > descriptor.out_channels]
+        of_whole_groups, malformed = Signal(32), Signal()
+        m.d.sync += of_whole_groups.eq(descriptor.group_columns * descriptor.out_groups)
+        checks += [descriptor.first_channel + of_whole_groups + descriptor.last_columns
+                   > descriptor.out_channels + descriptor.group_columns]
         flags = Signal(len(checks))
         m.d.sync += [flags[i].eq(check) for i, check in enumerate(checks)]
-        return flags.any()
+        m.d.sync += malformed.eq(flags.any())
+        return malformed
 
     def elaborate(self, platform):
         m = Module()
@@ -251,7 +254,8 @@ class Loader(wiring.Component):
         m.d.sync += banks_free.eq(banks_free + self.parameters_freed - bank_taken)
 
         job, segment = self.o_job, self.o_segment
-        strip, group = Signal(16), Signal(16)
+        strips_after, groups_after = Signal(16), Signal(16)
+        strips_begun, strips_ended, groups_begun = Signal(), Signal(), Signal()
         strip_base, strip_destination = Signal(32), Signal(24)
         weight_base, parameter_base, block_mask_base = Signal(32), Signal(32), Signal(32)
         rows_left = Signal()
@@ -262,8 +266,7 @@ class Loader(wiring.Component):
             self.operand.eq(second), self.capture.eq(self.blocks | descriptor.list_once),
             self.ahead.eq(ahead & ~offering),
         ]
-        last_strip = strip == descriptor.strips - 1
-        last_group = group == descriptor.out_groups - 1
+        last_strip, last_group = strips_after == 0, groups_after == 0
         columns = Mux(last_group, descriptor.last_columns, descriptor.group_columns)
         block = Mux(last_group, descriptor.weight_block_last, descriptor.weight_block)
         check_wait = Signal(2)
@@ -296,7 +299,9 @@ class Loader(wiring.Component):
             with m.State("CHECK"):
                 m.d.sync += [
                     check_wait.eq(check_wait - 1),
-                    strip.eq(0), group.eq(0), rows_left.eq(~descriptor.act_resident), second.eq(0), ahead.eq(0),
+                    strips_after.eq(descriptor.strips - 1), groups_after.eq(descriptor.out_groups - 1),
+                    strips_begun.eq(0), strips_ended.eq(0), groups_begun.eq(0),
+                    rows_left.eq(~descriptor.act_resident), second.eq(0), ahead.eq(0),
                     offered.eq(0), offering.eq(0),
                     strip_base.eq(descriptor.in_base), strip_destination.eq(descriptor.act_base),
                     weight_base.eq(descriptor.weight_base), parameter_base.eq(descriptor.parameter_base),
@@ -354,11 +359,11 @@ class Loader(wiring.Component):
                 ]
                 with m.If(job.ready):
                     m.d.sync += [
-                        strip.eq(strip + 1),
+                        strips_after.eq(strips_after - 1), strips_begun.eq(1), strips_ended.eq(last_strip),
                         strip_base.eq(strip_base + descriptor.strip_pitch),
                         strip_destination.eq(strip_destination + descriptor.strip_bytes),
                     ]
-                    with m.If((strip == 0) & ~ahead):
+                    with m.If(~strips_begun & ~ahead):
                         m.next = "BLOCKS"
                         with m.If(descriptor.add):
                             m.d.sync += second.eq(1)
@@ -403,7 +408,7 @@ class Loader(wiring.Component):
                     m.next = "WEIGHTS"
             with m.State("WEIGHTS"):
                 none = descriptor.weight_reuse | (
-                    vector & ((descriptor.unit_weight != 0) | descriptor.add | (group != 0)))
+                    vector & ((descriptor.unit_weight != 0) | descriptor.add | groups_begun))
                 m.d.comb += [
                     job.valid.eq(~none),
                     job.p.weights.eq(1),
@@ -413,7 +418,7 @@ class Loader(wiring.Component):
                 with m.If(job.ready | none):
                     with m.If(ahead & ~offering):
                         m.next = "BARRIER"
-                    with m.Elif(rows_left & (strip != descriptor.strips)):
+                    with m.Elif(rows_left & ~strips_ended):
                         m.d.sync += rows_left.eq(0)
                         m.next = "ACTIVATIONS"
                     with m.Else():
@@ -423,7 +428,8 @@ class Loader(wiring.Component):
                 with m.If(last_group):
                     m.next = "HAND_OVER"
                 with m.Else():
-                    m.d.sync += [group.eq(group + 1), weight_base.eq(weight_base + descriptor.weight_group)]
+                    m.d.sync += [groups_after.eq(groups_after - 1), groups_begun.eq(1),
+                                 weight_base.eq(weight_base + descriptor.weight_group)]
                     m.next = "BLOCKS"
             with m.State("HAND_OVER"):
                 with m.If(offered):

@@ -1,6 +1,6 @@
 """The streaming ranking unit: winners by counting, not by sorting."""
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -10,6 +10,8 @@ from .descriptor import LAYOUT, Select
 
 LEVELS = 4
 """Levels of the histogram: each node has four children, the leaves are the 256 scores."""
+SHARES = 3
+"""Sums that a node keeps: of its highest child, of the highest two, of the highest three."""
 COUNT_BITS = 17
 ENERGY_BITS = 32
 TIE_GROUP = 16
@@ -27,9 +29,9 @@ class RankingUnit(wiring.Component):
     """Selects the winners of a layer from its channels' scores.
 
     Scores enter a 256-bin histogram as they come, kept as a tree of four children a node with counts and energies
-    (score to the power 1 or 2) of each subtree. One walk from the root finds the score of the last winner, and how
-    many channels of that score are admitted; then the stored scores are compared with it, ``lanes`` channels a
-    cycle, lower channels first.
+    (score to the power 1 or 2), summed from each node's highest child down. One walk from the root finds the score of
+    the last winner, and how many channels of that score are admitted; then the stored scores are compared with it,
+    ``lanes`` channels a cycle, lower channels first.
 
     The running threshold of top-k is found by the same walk while scores still come: it only rises, so a channel whose
     score is below it is a certain loser.
@@ -78,7 +80,7 @@ class RankingUnit(wiring.Component):
         lanes, descriptor = self.lanes, self.descriptor
         lane_bits = exact_log2(lanes)
         node = data.StructLayout({
-            "counts": data.ArrayLayout(COUNT_BITS, 4), "energies": data.ArrayLayout(ENERGY_BITS, 4)})
+            "counts": data.ArrayLayout(COUNT_BITS, SHARES), "energies": data.ArrayLayout(ENERGY_BITS, SHARES)})
 
         m.submodules.scores = scores = Memory(
             shape=data.ArrayLayout(8, lanes), depth=max(2, -(-self.max_channels // lanes)), init=[])
@@ -112,11 +114,12 @@ class RankingUnit(wiring.Component):
                 write.addr.eq(Mux(clear, clear_address, above)),
                 write.en.eq(count_in | clear),
             ]
-            for i in range(4):
-                hit = (child == i) & ~clear
+            for i in range(SHARES):
+                hit = (child >= SHARES - i) & ~clear
                 m.d.comb += [
-                    write.data.counts[i].eq(Mux(clear, 0, read.data.counts[i] + hit)),
-                    write.data.energies[i].eq(Mux(clear, 0, read.data.energies[i] + Mux(hit, energy_in, 0))),
+                    write.data.counts[i].eq((read.data.counts[i] & ~clear.replicate(COUNT_BITS)) + hit),
+                    write.data.energies[i].eq(
+                        (read.data.energies[i] & ~clear.replicate(ENERGY_BITS)) + (energy_in & hit.replicate(16))),
                 ]
             read_nodes.append(read.data)
         with m.If(clear):
@@ -124,91 +127,108 @@ class RankingUnit(wiring.Component):
         with m.Elif(count_in):
             m.d.sync += total.eq(total + energy_in)
 
-        # The walk. ``target``: what the winners still have to reach, in channels or in energy.
+        # The walk. ``short``: what the winners still have to reach, in channels or in energy, less one, so that the
+        # sign of one difference tells whether a node's highest children reach it, and the difference is what is then
+        # short.
         by_energy = Signal()
-        target = Signal(ENERGY_BITS)
+        short = Signal(signed(ENERGY_BITS + 1))
+        low_product, high_product = Signal(ENERGY_BITS + 1), Signal(ENERGY_BITS + 1)
         product = Signal(ENERGY_BITS + 17)
+        m.d.comb += product.eq(low_product + (high_product << 16))
         level = Signal(range(LEVELS + 1))
-        sums, own = data.ArrayLayout(ENERGY_BITS, 3), Signal(node)
-        from_top = Signal(sums)
+        from_top = Signal(data.ArrayLayout(ENERGY_BITS, SHARES))
         threshold, ties = Signal(8), Signal(COUNT_BITS)
-        divisor = Signal(16)
         chosen = Signal(2)
-        before = Signal(ENERGY_BITS)
+        shorter = Signal.like(short)
+        own = Signal(node)
         with m.Switch(level):
             for n in range(LEVELS):
                 with m.Case(n):
                     m.d.comb += own.eq(read_nodes[n])
-        child_values = [Signal(ENERGY_BITS, name=f"child{i}") for i in range(4)]
-        m.d.comb += [child_values[i].eq(Mux(by_energy, own.energies[i], own.counts[i])) for i in range(4)]
-        with m.If(from_top[0] >= target):
-            m.d.comb += [chosen.eq(3), before.eq(0)]
-        with m.Elif(from_top[1] >= target):
-            m.d.comb += [chosen.eq(2), before.eq(from_top[0])]
-        with m.Elif(from_top[2] >= target):
-            m.d.comb += [chosen.eq(1), before.eq(from_top[1])]
+        shares = [Mux(by_energy, own.energies[i], own.counts[i]) for i in range(SHARES)]
+        without = [Signal.like(short, name=f"without{i}") for i in range(SHARES)]
+        m.d.comb += [without[i].eq(short - from_top[i]) for i in range(SHARES)]
+        with m.If(without[0] < 0):
+            m.d.comb += [chosen.eq(3), shorter.eq(short)]
+        with m.Elif(without[1] < 0):
+            m.d.comb += [chosen.eq(2), shorter.eq(without[0])]
+        with m.Elif(without[2] < 0):
+            m.d.comb += [chosen.eq(1), shorter.eq(without[1])]
         with m.Else():
-            m.d.comb += [chosen.eq(0), before.eq(from_top[2])]
+            m.d.comb += [chosen.eq(0), shorter.eq(without[2])]
 
-        # Division of the energy that the ties have to reach by the energy of one: quotient digits, rounded up.
-        remainder, digit = Signal(ENERGY_BITS + 1), Signal(range(COUNT_BITS))
-        part = Signal(ENERGY_BITS)
-        m.d.comb += part.eq(divisor << digit)
+        # Division of the energy that the ties have to reach by the energy of one, a digit of the quotient a cycle.
+        digits = (self.max_channels - 1).bit_length() + 1
+        part, digit = Signal(ENERGY_BITS), Signal(range(digits))
+        remaining = Signal.like(short)
+        m.d.comb += remaining.eq(short - part)
 
-        # The read-out: word address, then compare, then count the ties, then admit.
-        address = Signal(range(max(2, -(-self.max_channels // lanes)) + 1))
+        # The read-out: word address, then fetch, then compare, then count the ties, then admit.
+        word_count = max(2, -(-self.max_channels // lanes))
+        address = Signal(range(word_count + 1))
         words = Signal.like(address)
         flow = Signal()
-        asked, compared, counted = Signal(), Signal(), Signal()
-        base1, base2 = Signal(17), Signal(17)
-        above2, equal2, above3, equal3 = (Signal(lanes, name=n) for n in ("above2", "equal2", "above3", "equal3"))
-        ties3 = Signal(range(lanes + 1))
-        group = Signal(range(max(2, lanes // TIE_GROUP)))
+        asked, fetched, compared, counted = Signal(), Signal(), Signal(), Signal()
+        fetched_scores = Signal(data.ArrayLayout(8, lanes))
+        partial = Signal(lane_bits)
+        cut_short1, cut_short2 = Signal(), Signal()
+        above3, equal3, above4, equal4 = (Signal(lanes, name=n) for n in ("above3", "equal3", "above4", "equal4"))
         groups = max(1, lanes // TIE_GROUP)
+        group_lanes = min(TIE_GROUP, lanes)
+        group = Signal(range(max(2, groups)))
+        ties_before = Signal(data.ArrayLayout(data.ArrayLayout(exact_log2(group_lanes), group_lanes), groups))
+        group_ties = Signal(data.ArrayLayout(range(group_lanes + 1), groups))
+        ties4 = Signal(range(lanes + 1))
         admitted = Signal(lanes)
         emitted = Signal.like(address)
         out = self.o_winners
         out_free = ~out.valid | out.ready
         m.d.comb += [score_read.addr.eq(address), score_read.en.eq(flow)]
         reading_out, admitting = Signal(), Signal()
-        cut = counted & (((ties3 > ties) & (ties != 0)) | (group != 0))
+        ask = reading_out & (address != words)
+        m.d.sync += partial.eq(descriptor.out_channels)
         with m.If(flow):
             m.d.sync += [
-                asked.eq(reading_out & (address != words)), base1.eq(address * lanes),
-                compared.eq(asked), base2.eq(base1), counted.eq(compared),
-                above3.eq(above2), equal3.eq(equal2), ties3.eq(count_ones(equal2)),
+                asked.eq(ask), cut_short1.eq((address + 1 == words) & (partial != 0)),
+                fetched.eq(asked), cut_short2.eq(cut_short1), fetched_scores.eq(score_read.data),
+                compared.eq(fetched), counted.eq(compared), above4.eq(above3), equal4.eq(equal3),
+                ties4.eq(count_ones(equal3)),
             ]
-            with m.If(reading_out & (address != words)):
+            with m.If(ask):
                 m.d.sync += address.eq(address + 1)
             for i in range(lanes):
-                exists = base1 + i < descriptor.out_channels
+                exists = ~cut_short2 | (i < partial)
                 m.d.sync += [
-                    above2[i].eq(asked & (~exists | (score_read.data[i] > threshold))),
-                    equal2[i].eq(asked & exists & (score_read.data[i] == threshold)),
+                    above3[i].eq(fetched & (~exists | (fetched_scores[i] > threshold))),
+                    equal3[i].eq(fetched & exists & (fetched_scores[i] == threshold)),
                 ]
+            for g in range(groups):
+                equal = equal3[g * group_lanes : (g + 1) * group_lanes]
+                m.d.sync += group_ties[g].eq(count_ones(equal))
+                m.d.sync += [ties_before[g][i].eq(count_ones(equal[:i])) for i in range(1, group_lanes)]
         # In the word where the ties run out, groups of 16 lanes are admitted one a cycle.
-        rank_in_group = Signal(range(TIE_GROUP + 1))
-        group_equal, group_admitted = Signal(TIE_GROUP), Signal(TIE_GROUP)
-        m.d.comb += group_equal.eq(equal3 >> (group * TIE_GROUP))
-        running = 0
-        for i in range(min(TIE_GROUP, lanes)):
-            m.d.comb += group_admitted[i].eq(group_equal[i] & (running < ties))
-            running = running + group_equal[i]
-        m.d.comb += rank_in_group.eq(count_ones(group_admitted))
+        group_equal, group_admitted = Signal(group_lanes), Signal(group_lanes)
+        plenty = Signal()
+        m.d.comb += [group_equal.eq(equal4 >> (group * group_lanes)), plenty.eq(ties >= group_lanes)]
+        for i in range(group_lanes):
+            enough = plenty | (ties_before[group][i] < ties[: exact_log2(group_lanes)])
+            m.d.comb += group_admitted[i].eq(group_equal[i] & enough)
+        cut = counted & (((ties4 > ties) & (ties != 0)) | (group != 0))
         m.d.comb += flow.eq(reading_out & (~counted | (admitting & out_free & (~cut | (group == groups - 1)))))
         with m.If(out.ready):
             m.d.sync += out.valid.eq(0)
         with m.If(admitting & counted & out_free):
             with m.If(cut):
                 so_far = Signal(lanes)
-                m.d.comb += so_far.eq(admitted | (group_admitted << (group * TIE_GROUP)))
-                m.d.sync += [ties.eq(ties - rank_in_group), group.eq(group + 1), admitted.eq(so_far)]
+                m.d.comb += so_far.eq(admitted | (group_admitted << (group * group_lanes)))
+                m.d.sync += [ties.eq(Mux(ties > group_ties[group], ties - group_ties[group], 0)), group.eq(group + 1),
+                             admitted.eq(so_far)]
                 with m.If(group == groups - 1):
-                    m.d.sync += [group.eq(0), admitted.eq(0), out.valid.eq(1), out.payload.eq(above3 | so_far),
+                    m.d.sync += [group.eq(0), admitted.eq(0), out.valid.eq(1), out.payload.eq(above4 | so_far),
                                  emitted.eq(emitted + 1)]
             with m.Else():
-                m.d.sync += [ties.eq(Mux(ties == 0, 0, ties - ties3)), out.valid.eq(1),
-                             out.payload.eq(above3 | Mux(ties == 0, 0, equal3)),
+                m.d.sync += [ties.eq(Mux(ties == 0, 0, ties - ties4)), out.valid.eq(1),
+                             out.payload.eq(above4 | Mux(ties == 0, 0, equal4)),
                              emitted.eq(emitted + 1)]
 
         bounding = Signal()
@@ -221,14 +241,15 @@ class RankingUnit(wiring.Component):
         with m.FSM(init="CLEAR"):
             with m.State("CLEAR"):
                 m.d.comb += clear.eq(1)
-                m.d.sync += clear_address.eq(clear_address + 1)
+                m.d.sync += [clear_address.eq(clear_address + 1), address.eq(0)]
                 with m.If(clear_address == 4 ** (LEVELS - 1) - 1):
                     m.next = "COUNT"
             with m.State("COUNT"):
                 m.d.comb += self.ready.eq(1)
                 m.d.sync += [
-                    level.eq(0), path.eq(0), by_energy.eq(0), target.eq(descriptor.select_value),
-                    product.eq(descriptor.select_value * total), address.eq(0), emitted.eq(0),
+                    level.eq(0), path.eq(0), by_energy.eq(0), short.eq(descriptor.select_value - 1), emitted.eq(0),
+                    low_product.eq(descriptor.select_value * total[:16]),
+                    high_product.eq(descriptor.select_value * total[16:]),
                     words.eq((descriptor.out_channels + lanes - 1) >> lane_bits),
                     threshold.eq(descriptor.select_value), ties.eq(2**COUNT_BITS - 1),
                 ]
@@ -238,24 +259,22 @@ class RankingUnit(wiring.Component):
                     with m.Elif(descriptor.select == Select.ENERGY):
                         m.next = "TARGET"
                     with m.Else():
+                        m.d.comb += reading_out.eq(1)
                         m.next = "READ_OUT"
                 with m.Elif(self.bound_request):
                     m.d.sync += bounding.eq(1)
                     m.next = "SUM"
             with m.State("TARGET"):
                 # Nothing to reach: the best channel alone.
-                m.d.sync += [by_energy.eq(product != 0), target.eq(Mux(product == 0, 1, (product + 65535) >> 16))]
+                m.d.sync += [by_energy.eq(product != 0), short.eq(Mux(product == 0, 0, (product - 1) >> 16))]
                 m.next = "SUM"
             with m.State("SUM"):
                 m.d.comb += self.ready.eq(bounding)
-                m.d.sync += [
-                    from_top[0].eq(child_values[3]), from_top[1].eq(child_values[3] + child_values[2]),
-                    from_top[2].eq(child_values[3] + child_values[2] + child_values[1]),
-                ]
+                m.d.sync += [from_top[i].eq(shares[i]) for i in range(SHARES)]
                 m.next = "CHOOSE"
             with m.State("CHOOSE"):
                 m.d.comb += self.ready.eq(bounding)
-                m.d.sync += [target.eq(target - before), level.eq(level + 1)]
+                m.d.sync += [short.eq(shorter), level.eq(level + 1)]
                 with m.Switch(level):
                     for n in range(LEVELS):
                         with m.Case(n):
@@ -267,10 +286,10 @@ class RankingUnit(wiring.Component):
                         m.d.sync += [self.bound.eq(Cat(chosen, path[2:])), bounding.eq(0)]
                         m.next = "COUNT"
             with m.State("TIES"):
+                m.d.comb += reading_out.eq(1)
                 m.d.sync += [
-                    threshold.eq(path), ties.eq(target), remainder.eq(target),
-                    divisor.eq(Mux(descriptor.energy_square, path * path, path)),
-                    digit.eq((self.max_channels - 1).bit_length()),
+                    threshold.eq(path), ties.eq(short + 1), digit.eq(digits - 1),
+                    part.eq(Mux(descriptor.energy_square, path * path, path) << (digits - 1)),
                 ]
                 m.next = "READ_OUT"
                 with m.If(by_energy):
@@ -280,9 +299,9 @@ class RankingUnit(wiring.Component):
                 # Smallest number of ties whose energy reaches the target: count each part below what remains. The
                 # read-out fills its stages meanwhile.
                 m.d.comb += reading_out.eq(1)
-                with m.If(remainder > part):
-                    m.d.sync += [remainder.eq(remainder - part), ties.eq(ties | (1 << digit))]
-                m.d.sync += digit.eq(digit - 1)
+                with m.If(remaining >= 0):
+                    m.d.sync += short.eq(remaining)
+                m.d.sync += [ties.eq(Cat(remaining >= 0, ties)), part.eq(part >> 1), digit.eq(digit - 1)]
                 with m.If(digit == 0):
                     m.next = "ROUND"
             with m.State("ROUND"):
@@ -292,6 +311,6 @@ class RankingUnit(wiring.Component):
             with m.State("READ_OUT"):
                 m.d.comb += [reading_out.eq(1), admitting.eq(1)]
                 with m.If((emitted == words) & out_free):
-                    m.d.sync += [asked.eq(0), compared.eq(0), counted.eq(0)]
+                    m.d.sync += [asked.eq(0), fetched.eq(0), compared.eq(0), counted.eq(0)]
                     m.next = "CLEAR"
         return m

@@ -60,8 +60,10 @@ class Reader(wiring.Component):
     """Splits segments into aligned bursts, keeps several in flight, and labels the beats that come back.
 
     Bursts are INCR, of full width, at most 16 beats, and end at multiples of 16 beats: so they never cross 4 KiB.
-    All of one ID, so data return in order. Throughput: one burst issued and one beat returned a cycle. A burst of
-    weights is issued only when the weight buffer has room for it, a burst of any kind only inside the window.
+    All of one ID, so data return in order. Throughput: one burst issued and one beat returned a cycle. Latency: a
+    segment's first address stands on AXI 3 cycles after the segment is offered, a beat at the output 1 cycle after its
+    data. A burst of weights is issued only when the weight buffer has room for it, a burst of any kind only inside the
+    window.
 
     Members
     -------
@@ -103,10 +105,14 @@ class Reader(wiring.Component):
         axi_bytes = self.axi_bytes
         lane_bits = (axi_bytes - 1).bit_length()
 
-        # Segment in work.
-        segment = Signal(Segment)
-        busy = Signal()
-        size, beats = burst_split(m, address=segment.address, left=segment.bytes, axi_bytes=axi_bytes)
+        # Stage 1: the segment that follows; the size of its first burst. Stage 2: the segment in work, with the size of
+        # its next burst kept beside it.
+        waiting, busy = Signal(), Signal()
+        following, segment = Signal(Segment), Signal(Segment)
+        first_size, first_beats = burst_split(
+            m, address=following.address, left=following.bytes, axi_bytes=axi_bytes)
+        size, beats, final, is_mark = Signal.like(first_size), Signal.like(first_beats), Signal(), Signal()
+        inside = Signal()
 
         # Bursts whose data are still to come.
         label = data.StructLayout({
@@ -116,19 +122,15 @@ class Reader(wiring.Component):
         pushed, head = label(labels.w_data), label(labels.r_data)
 
         weight_room = Signal(range(self.weight_buffer_bytes + 1), init=self.weight_buffer_bytes)
-        fits = Signal()
-        inside = Signal()
-        go = Signal()
-        final = Signal()
-        end = Signal(33)
-        is_mark = segment.bytes == 0
+        fits, go, moves = Signal(), Signal(), Signal()
+        end, left = Signal(33), Signal(32)
         m.d.comb += [
-            end.eq(segment.address + segment.bytes),
-            inside.eq(is_mark | ((segment.address >= self.window_base) & (end <= self.window_limit))),
+            end.eq(following.address + following.bytes),
             fits.eq((segment.kind != Kind.WEIGHTS) | (weight_room >= size)),
             go.eq(busy & inside & fits & labels.w_rdy & (~self.ar_valid | self.ar_ready | is_mark) & ~self.abort),
-            final.eq(segment.bytes == size),
-            self.i_segment.ready.eq(~busy | (go & final) | self.abort),
+            moves.eq(~busy | (go & final) | self.abort),
+            self.i_segment.ready.eq(~waiting | moves),
+            left.eq(segment.bytes - size),
             labels.w_en.eq(go),
             pushed.kind.eq(segment.kind),
             pushed.first.eq(segment.address[:lane_bits]),
@@ -146,11 +148,16 @@ class Reader(wiring.Component):
         with m.If(self.ar_valid & self.ar_ready):
             m.d.sync += self.ar_valid.eq(0)
         with m.If(go):
+            # Bursts behind the first begin at a boundary.
+            whole = left >= BURST_BEATS * axi_bytes
             m.d.sync += [
                 segment.address.eq(segment.address + size),
-                segment.bytes.eq(segment.bytes - size),
+                segment.bytes.eq(left),
                 segment.destination.eq(segment.destination + size),
                 segment.start.eq(0),
+                size.eq(Mux(whole, BURST_BEATS * axi_bytes, left)),
+                beats.eq(Mux(whole, BURST_BEATS, (left[:len(size)] + axi_bytes - 1) >> lane_bits)),
+                final.eq(left <= BURST_BEATS * axi_bytes),
             ]
             with m.If(~is_mark):
                 m.d.sync += [
@@ -158,16 +165,21 @@ class Reader(wiring.Component):
                     self.ar_address.eq(segment.address & ~(axi_bytes - 1)),
                     self.ar_length.eq(beats - 1),
                 ]
-            with m.If(final):
-                m.d.sync += busy.eq(0)
-        with m.If(self.i_segment.valid & self.i_segment.ready):
-            m.d.sync += [segment.eq(self.i_segment.payload), busy.eq(~self.abort)]
+        with m.If(moves):
+            m.d.sync += [
+                busy.eq(waiting & ~self.abort), segment.eq(following), size.eq(first_size), beats.eq(first_beats),
+                final.eq(following.bytes == first_size), is_mark.eq(following.bytes == 0),
+                inside.eq((following.bytes == 0)
+                          | ((following.address >= self.window_base) & (end <= self.window_limit))),
+            ]
+        with m.If(self.i_segment.ready):
+            m.d.sync += [waiting.eq(self.i_segment.valid & ~self.abort), following.eq(self.i_segment.payload)]
         m.d.sync += weight_room.eq(
             weight_room + self.weights_freed - Mux(go & (segment.kind == Kind.WEIGHTS), size, 0))
 
         # Beats back: label each with its lanes, one register stage before it is distributed.
         begun = Signal()
-        left, destination = Signal(len(size)), Signal(24)
+        rest, destination = Signal(len(size)), Signal(24)
         first, bytes_left, room, count = (Signal(lane_bits), Signal(len(size)), Signal(range(axi_bytes + 1)),
                                           Signal(range(axi_bytes + 1)))
         take = Signal()
@@ -176,7 +188,7 @@ class Reader(wiring.Component):
         out = self.o_beat
         m.d.comb += [
             first.eq(Mux(begun, 0, head.first)),
-            bytes_left.eq(Mux(begun, left, head.bytes)),
+            bytes_left.eq(Mux(begun, rest, head.bytes)),
             room.eq(axi_bytes - first),
             is_last.eq(bytes_left <= room),
             count.eq(Mux(is_last, bytes_left, room)),
@@ -199,7 +211,7 @@ class Reader(wiring.Component):
                 out.p.start.eq(head.start & ~begun),
                 out.p.strip_end.eq(head.strip_end & is_last),
                 destination.eq(Mux(begun, destination, head.destination) + count),
-                left.eq(bytes_left - count),
+                rest.eq(bytes_left - count),
                 begun.eq(~is_last),
             ]
             with m.If(~empty & (self.r_response != 0)):

@@ -1,10 +1,11 @@
 """Requantization of int32 sums to int8, bit for bit as TFLite's reference kernels do it."""
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
+from .multiplier import Multipliers
 from .reader import beat_layout
 
 
@@ -16,6 +17,32 @@ class Parameters(data.Struct):
     shift: signed(8)
 
 
+def halves(value: Value) -> tuple[Value, Value]:
+    """The low half of a signed value, unsigned, and the high half, signed: factors of a multiplier."""
+    middle = len(value) // 2
+    return value[:middle], value[middle:].as_signed()
+
+
+def add_with_carry(a: Value, b: Value, carry: Value) -> Value:
+    """``a + b + carry`` of signed values in a single carry chain."""
+    return (Cat(1, a).as_signed() + Cat(carry, b).as_signed())[1:].as_signed()
+
+
+def rounding_bits(m: Module, shift: Value, name: str) -> tuple[Signal, Signal]:
+    """Which bits of an int32 decide, when it is shifted right, on rounding up: the half, and what lies below it.
+
+    Registers, one cycle behind ``shift``.
+    """
+    half, below = Signal(31, name=f"half{name}"), Signal(31, name=f"below{name}")
+    m.d.sync += [half.eq((Const(1, 32) << shift)[1:]), below.eq(((Const(1, 32) << shift) - 1)[1:])]
+    return half, below
+
+
+def shifted_and_carry(value: Value, shift: Value, half: Value, below: Value) -> tuple[Value, Value]:
+    """An int32 shifted right, and the one to add so that it is rounded to the nearest, ties away from zero."""
+    return value >> shift, (value & half).any() & ((value >= 0) | (value & below).any())
+
+
 class Requantizer(wiring.Component):
     """``clamp(round_shift(high_multiply((sum + bias) << left, multiplier), right) + zero_point)``.
 
@@ -23,7 +50,7 @@ class Requantizer(wiring.Component):
     power of two, ties away from zero, of TFLite's reference kernels; a positive ``shift`` shifts left, a negative one
     right. Additions and the left shift wrap to int32. Bit-exact with ``golden.numerics``.
 
-    Latency :attr:`LATENCY` cycles, one result a lane each cycle, never stalls.
+    Latency :attr:`LATENCY` cycles, one result a lane each cycle, never stalls. Four multiplier blocks a lane.
 
     Members
     -------
@@ -49,44 +76,57 @@ class Requantizer(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
+        multipliers = Multipliers(m, platform)
         # Per channel, beside the lanes' stages: left shift for stage 2, multiplier for 3, right shift for 6.
         left1, right1, multiplier1 = Signal(5), Signal(5), Signal(signed(32))
-        multiplier2 = Signal(signed(32))
         shift = self.parameters.shift
         m.d.sync += [
             left1.eq(Mux(shift > 0, shift, 0)), right1.eq(Mux(shift < 0, -shift, 0)),
-            multiplier1.eq(self.parameters.multiplier), multiplier2.eq(multiplier1),
+            multiplier1.eq(self.parameters.multiplier),
         ]
+        multiplier_low, multiplier_high = (
+            multipliers.operand(value, name=f"multiplier_{name}2")
+            for name, value in zip(("low", "high"), halves(multiplier1), strict=True))
         right = right1
         for stage in range(2, 6):
-            delayed = Signal(5, name=f"right{stage}")
-            m.d.sync += delayed.eq(right)
-            right = delayed
-        nudge = Signal(32)
-        m.d.comb += nudge.eq(Mux(right == 0, 0, (Const(1, 32) << right) >> 1))
+            before, right = right, Signal(5, name=f"right{stage}")
+            m.d.sync += right.eq(before)
+        half, below = rounding_bits(m, before, "5")
+        # Added to the rounded quotient: the result's distance from its bounds, whose sign alone decides.
+        above_minimum, above_maximum = Signal(signed(11)), Signal(signed(11))
+        m.d.sync += [above_minimum.eq(self.zero_point - self.minimum), above_maximum.eq(self.zero_point - self.maximum)]
         for lane in range(self.lanes):
-            def stage(number, shape, lane=lane):
-                return Signal(shape, name=f"lane{lane}_stage{number}")
-            biased, shifted = stage(1, signed(32)), stage(2, signed(32))
-            product, product_again = stage(3, signed(64)), stage(4, signed(64))
-            high, rounded, result = stage(5, signed(32)), stage(6, signed(32)), stage(7, self.width)
-            doubled = Signal(signed(34), name=f"doubled{lane}")
-            halved = Signal(signed(34), name=f"halved{lane}")
-            offset = Signal(signed(33), name=f"offset{lane}")
-            m.d.comb += [
-                doubled.eq((product_again + (1 << 30)) >> 31),
-                halved.eq(high + nudge - ((high < 0) & (right != 0))),
-                offset.eq(rounded + self.zero_point),
-            ]
-            m.d.sync += [
-                biased.eq(self.sums.word_select(lane, 32).as_signed() + self.parameters.bias),
-                shifted.eq(biased << left1),
-                product.eq(shifted * multiplier2),
-                product_again.eq(product),
-                high.eq(Mux(doubled == 1 << 31, (1 << 31) - 1, doubled)),
-                rounded.eq(halved >> right),
-                result.eq(Mux(offset < self.minimum, self.minimum, Mux(offset > self.maximum, self.maximum, offset))),
-            ]
+            def stage(number, shape, name, lane=lane):
+                return Signal(shape, name=f"lane{lane}_{name}{number}")
+
+            # Stages 1 to 3: sum and bias, left shift, products of the halves.
+            biased, shifted = stage(1, signed(32), "biased"), stage(2, signed(32), "shifted")
+            m.d.sync += biased.eq(self.sums.word_select(lane, 32).as_signed() + self.parameters.bias)
+            m.d.comb += shifted.eq(biased << left1)
+            low, high = (multipliers.operand(value, name=f"lane{lane}_{name}2")
+                         for name, value in zip(("low", "high"), halves(shifted), strict=True))
+            low_low, low_high, high_low, high_high = (
+                multipliers.product(a, b, name=f"lane{lane}_{name}3") for a, b, name in (
+                    (low, multiplier_low, "low_low"), (low, multiplier_high, "low_high"),
+                    (high, multiplier_low, "high_low"), (high, multiplier_high, "high_high")))
+            # Stage 4: the product without its lowest 16 bits, as two summands; rounding adds 2**30.
+            outer, middle = stage(4, signed(48), "outer"), stage(4, signed(33), "middle")
+            m.d.sync += [outer.eq(Cat(low_low[16:], high_high).as_signed() + (1 << 14)), middle.eq(low_high + high_low)]
+            # Stage 5: twice the product's high half. Only that of -2**31 and -2**31 is not an int32: of no other
+            # factors is the product of the high halves 2**30 and that of the others not negative.
+            total, doubled_high = Signal(signed(48), name=f"lane{lane}_total"), stage(5, signed(32), "high")
+            m.d.comb += total.eq(outer + middle)
+            saturates = outer[46] & ~outer[47] & (middle >= 0)
+            m.d.sync += doubled_high.eq(Mux(saturates, (1 << 31) - 1, total[15:]))
+            # Stage 6: right shift. Stage 7: rounding, zero point and bounds.
+            quotient, carry, result = (
+                stage(6, signed(32), "quotient"), stage(6, 1, "carry"), stage(7, self.width, "result"))
+            right_shifted, rounds_up = shifted_and_carry(doubled_high, right, half, below)
+            m.d.sync += [quotient.eq(right_shifted), carry.eq(rounds_up)]
+            too_low = add_with_carry(quotient, above_minimum, carry) < 0
+            too_high = add_with_carry(quotient, above_maximum, carry) >= 0
+            offset = add_with_carry(quotient, self.zero_point, carry)
+            m.d.sync += result.eq(Mux(too_low, self.minimum, Mux(too_high, self.maximum, offset)))
             m.d.comb += self.results.word_select(lane, self.width).eq(result)
         return m
 

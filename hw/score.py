@@ -64,16 +64,18 @@ class ScoreUnit(wiring.Component):
         m.d.sync += [stage1.eq(stage0), stage2.eq(stage1), stage3.eq(stage2)]
         m.d.comb += [read.addr.eq(stage1.whose.channel), read.en.eq(stage1.valid & stage1.start)]
 
-        # Stage 1: values above the zero point. Stage 2: reduce them. Stage 3: accumulate.
+        # Stage 1: values above the zero point. Stage 2: reduce them. Stage 3: gather those of the visit, while what was
+        # gathered before arrives; both together are written, or the score.
         mean = descriptor.score_kind == Score.MEAN
         values = []
         for lane in range(lanes):
-            above = Signal(signed(9), name=f"above{lane}")
+            above, below = Signal(signed(9), name=f"above{lane}"), Signal(signed(9), name=f"below{lane}")
             magnitude = Signal(8, name=f"magnitude{lane}")
             value, size = Signal(signed(9), name=f"value{lane}"), Signal(8, name=f"size{lane}")
             m.d.comb += [
                 above.eq(self.data.word_select(lane, 8).as_signed() - descriptor.out_zero_point),
-                magnitude.eq(Mux(above < 0, Mux(descriptor.score_kind == Score.ABSMAX, -above, 0), above)),
+                below.eq(descriptor.out_zero_point - self.data.word_select(lane, 8).as_signed()),
+                magnitude.eq(Mux(above < 0, Mux(descriptor.score_kind == Score.ABSMAX, below, 0), above)),
             ]
             counts = lane < self.count
             with m.If(self.valid):
@@ -92,15 +94,19 @@ class ScoreUnit(wiring.Component):
             sizes, sums, level = reduced_sizes, reduced_sums, level + 1
         with m.If(stage1.valid):
             m.d.sync += [total.eq(sums[0]), largest.eq(sizes[0])]
-        held, so_far, now = Signal(signed(32)), Signal(signed(32)), Signal(signed(32))
-        m.d.comb += [
-            so_far.eq(Mux(stage2.start, Mux(stage2.resume, read.data, 0), held)),
-            now.eq(Mux(mean, so_far + total, Mux(largest > so_far, largest, so_far))),
-        ]
+        gathered, before = Signal(signed(32)), Signal(signed(32))
+        sum_of_both, largest_of_both = Signal(signed(32)), Signal(8)
+        both = Signal(signed(32))
         with m.If(stage2.valid):
-            m.d.sync += held.eq(now)
+            so_far = Mux(stage2.start, 0, gathered)
+            m.d.sync += gathered.eq(Mux(mean, so_far + total, Mux(largest > so_far[:8], largest, so_far[:8])))
+            with m.If(stage2.start):
+                m.d.sync += before.eq(Mux(stage2.resume, read.data, 0))
         m.d.comb += [
-            write.addr.eq(stage3.whose.channel), write.data.eq(held),
+            sum_of_both.eq(gathered + before),
+            largest_of_both.eq(Mux(gathered[:8] > before[:8], gathered[:8], before[:8])),
+            both.eq(Mux(mean, sum_of_both, largest_of_both)),
+            write.addr.eq(stage3.whose.channel), write.data.eq(both),
             write.en.eq(stage3.valid & stage3.end & ~stage3.final),
         ]
 
@@ -115,7 +121,7 @@ class ScoreUnit(wiring.Component):
         due = Signal(whose)
         m.d.sync += delayed.eq(Cat(finished & mean, delayed))
         m.d.comb += [
-            requantizer.sums.eq(held),
+            requantizer.sums.eq(sum_of_both),
             requantizer.parameters.bias.eq(0),
             requantizer.parameters.multiplier.eq(descriptor.score_multiplier),
             requantizer.parameters.shift.eq(descriptor.score_shift),
@@ -123,6 +129,6 @@ class ScoreUnit(wiring.Component):
             self.score_valid.eq(delayed[-1] | (finished & ~mean)),
             due.eq(Mux(delayed[-1], scaled.as_value(), stage3.whose.as_value())),
             self.score_channel.eq(due.channel), self.score_label.eq(due.label),
-            self.score.eq(Mux(delayed[-1], requantizer.results, held[:8])),
+            self.score.eq(Mux(delayed[-1], requantizer.results, largest_of_both)),
         ]
         return m

@@ -1,7 +1,7 @@
 """Writes arriving activations into the on-chip plane layout: rows at the plane's pitch, columns sorted by phase."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal
-from amaranth.lib import stream, wiring
+from amaranth.hdl import Array, Cat, Module, Mux, Signal, signed
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from .descriptor import LAYOUT
@@ -12,18 +12,20 @@ class Unpacker(wiring.Component):
     """Cuts beats of activations at row ends and deals their bytes to the sub-planes of their phases.
 
     Throughput: with ``act_copy`` one beat a cycle; otherwise one piece (the part of a beat that lies in one row) for
-    each ``load_phases`` cycles. Latency 2 cycles to the buffer's write port.
+    each ``load_phases`` cycles. Latency 4 cycles to the buffer's write port.
 
     Members
     -------
     i_beat:
         Beats of activations only.
     descriptor:
-        Stable while its beats arrive.
+        Stable from three cycles before its beats arrive until ``idle``.
     stall:
-        Take nothing in this cycle: the buffer's write port is not free in the next one.
+        Nothing moves in this cycle: the buffer's write port is not free in the next one.
     write_*:
         The activation buffer's write port.
+    idle:
+        No beat is on its way to the buffer.
     strip_loaded:
         Strobe: all bytes up to a strip's end are readable.
     """
@@ -35,114 +37,136 @@ class Unpacker(wiring.Component):
             "descriptor": In(LAYOUT), "stall": In(1),
             "write_enable": Out(1), "write_offset": Out(24), "write_data": Out(8 * axi_bytes),
             "write_first": Out(range(axi_bytes)), "write_count": Out(range(axi_bytes + 1)),
-            "strip_loaded": Out(1),
+            "idle": Out(1), "strip_loaded": Out(1),
         })
 
     def elaborate(self, platform):
         m = Module()
         axi_bytes, beat, descriptor = self.axi_bytes, self.i_beat.p, self.descriptor
         stride = descriptor.stride_x
-        counts = range(axi_bytes + 1)
+        counts, spans = range(axi_bytes + 1), range(axi_bytes + 8)
 
-        # Where the next byte goes: start of its row in the sub-plane of column phase 0, its column as quotient and
-        # remainder of the stride, and how many bytes of the beat are done.
-        row, row_phase = Signal(24), Signal(2)
-        column, quotient, remainder = Signal(16), Signal(16), Signal(2)
-        taken, phase = Signal(counts), Signal(2)
+        # Distances of the sub-planes, before the first beat comes.
+        phase_offsets = [Signal(24, name=f"phase_offset{p}") for p in range(4)]
+        all_phases, back_up, to_next_pitch = Signal(24), Signal(24), Signal(24)
+        m.d.sync += [offset.eq(descriptor.plane_bytes * p) for p, offset in enumerate(phase_offsets)]
+        with m.Switch(stride):
+            for s in (1, 2, 3, 4):
+                with m.Case(s):
+                    m.d.sync += all_phases.eq(descriptor.plane_bytes * s)
+        with m.Switch(descriptor.stride_y):
+            for s in (1, 2, 3, 4):
+                with m.Case(s):
+                    m.d.sync += back_up.eq(all_phases * (s - 1))
+        m.d.sync += to_next_pitch.eq(descriptor.pitch - back_up)
 
-        fresh = Signal()
-        now_row, now_row_phase = Signal(24), Signal(2)
-        now_column, now_quotient, now_remainder = Signal(16), Signal(16), Signal(2)
-        m.d.comb += fresh.eq(beat.start & (taken == 0) & (phase == 0))
-        for now, held, restart in ((now_row, row, beat.destination), (now_row_phase, row_phase, 0),
-                                   (now_column, column, 0), (now_quotient, quotient, 0),
-                                   (now_remainder, remainder, 0)):
-            m.d.comb += now.eq(Mux(fresh, restart, held))
-
-        # The piece: what is left of the beat, up to the end of the row.
-        left_in_beat, left_in_row, piece = Signal(counts), Signal(16), Signal(counts)
+        # Stage 1: the piece, which is what is left of the beat, up to the end of the row.
+        piece = Signal(data.StructLayout({
+            "data": 8 * axi_bytes, "source": range(axi_bytes), "count": counts, "destination": 24, "fresh": 1,
+            "row_ends": 1, "strip_end": 1}))
+        piece_valid, piece_done = Signal(), Signal()
+        taken, left_in_row = Signal(counts), Signal(16)
+        fresh, now_left, left_in_beat, beyond = Signal(), Signal(16), Signal(counts), Signal(signed(17))
+        row_ends, beat_ends = Signal(), Signal()
+        copy, mark = descriptor.act_copy, beat.count == 0
+        piece_free = ~piece_valid | piece_done
         m.d.comb += [
+            fresh.eq(beat.start & (taken == 0)),
+            now_left.eq(Mux(fresh, descriptor.in_cols, left_in_row)),
             left_in_beat.eq(beat.count - taken),
-            left_in_row.eq(descriptor.in_cols - now_column),
-            piece.eq(Mux(left_in_row < left_in_beat, left_in_row, left_in_beat)),
+            beyond.eq(now_left - left_in_beat),
+            row_ends.eq(beyond <= 0), beat_ends.eq((beyond >= 0) | copy | mark),
+            self.i_beat.ready.eq(beat_ends & piece_free),
         ]
-        # Its bytes of this phase: the first of them, how many, and the column they start at.
-        skip, piece_count = Signal(3), Signal(counts)
-        span = Signal(range(axi_bytes + 8))
+        with m.If(piece_free):
+            m.d.sync += [
+                piece_valid.eq(self.i_beat.valid), piece.data.eq(beat.data),
+                piece.source.eq(beat.first + taken), piece.destination.eq(beat.destination), piece.fresh.eq(fresh),
+                piece.count.eq(Mux(row_ends & ~copy & ~mark, now_left, left_in_beat)), piece.row_ends.eq(row_ends),
+                piece.strip_end.eq(beat.strip_end & beat_ends),
+            ]
+            with m.If(self.i_beat.valid & ~copy & ~mark):
+                m.d.sync += [
+                    left_in_row.eq(Mux(row_ends, descriptor.in_cols, beyond)),
+                    taken.eq(Mux(beat_ends, 0, taken + now_left)),
+                ]
+
+        # Stage 2: its bytes of one phase after the other. Kept: start of the row in the sub-plane of column phase 0,
+        # and the column of the next byte as quotient and remainder of the stride.
+        row, row_phase = Signal(24), Signal(2)
+        quotient, remainder, phase = Signal(16), Signal(2), Signal(2)
+        now_row, now_row_phase, now_quotient, now_remainder = Signal(24), Signal(2), Signal(16), Signal(2)
+        for now, held, restart in ((now_row, row, piece.destination), (now_row_phase, row_phase, 0),
+                                   (now_quotient, quotient, 0), (now_remainder, remainder, 0)):
+            m.d.comb += now.eq(Mux(piece.fresh & (phase == 0), restart, held))
+        # The first of them, how many columns from there to the piece's end, and where the next piece starts.
+        skip, span, carry = Signal(3), Signal(spans), Signal(spans)
+        next_quotient, next_remainder = Signal(spans), Signal(2)
         m.d.comb += [
             skip.eq(Mux(phase >= now_remainder, phase - now_remainder, phase + stride - now_remainder)),
-            span.eq(Mux(piece > skip, piece - skip + stride - 1, 0)),
+            span.eq(Mux(piece.count > skip, piece.count - skip + stride - 1, 0)),
+            carry.eq(now_remainder + piece.count),
         ]
-        carry = Signal(range(axi_bytes + 8))
-        next_quotient, next_remainder = Signal(range(axi_bytes + 8)), Signal(2)
-        m.d.comb += carry.eq(now_remainder + piece)
-        lanes = Signal(8 * axi_bytes)
+        with m.Switch(stride):
+            for s in (1, 2, 3, 4):
+                with m.Case(s), m.Switch(carry):
+                    for value in spans:
+                        with m.Case(value):
+                            m.d.comb += [next_quotient.eq(value // s), next_remainder.eq(value % s)]
+        next_phase, last_phase = Signal(2), Signal()
+        m.d.comb += next_phase.eq(phase)
+        m.d.sync += [phase.eq(next_phase), last_phase.eq(next_phase == descriptor.load_phases - 1)]
+        moves = ~self.stall
+        m.d.comb += piece_done.eq(moves & (copy | last_phase | (piece.count == 0)))
+
+        dealt = Signal(data.StructLayout({
+            "valid": 1, "data": 8 * axi_bytes, "first": range(axi_bytes), "span": spans, "base": 24, "column": 16,
+            "strip_end": 1}))
         source = Signal(range(2 * axi_bytes))
-        shifted = Signal(8 * axi_bytes)
-        m.d.comb += [source.eq(beat.first + taken + skip), shifted.eq(beat.data >> (source << 3))]
-        with m.Switch(stride):
-            for s in (1, 2, 3, 4):
-                with m.Case(s):
-                    m.d.comb += lanes.eq(Cat(shifted.word_select(j * s, 8) for j in range(axi_bytes // s + 1)
-                                             if j * s < axi_bytes))
-                    with m.Switch(span):
-                        for value in range(axi_bytes + 8):
-                            with m.Case(value):
-                                m.d.comb += piece_count.eq(value // s)
-                    with m.Switch(carry):
-                        for value in range(axi_bytes + 8):
-                            with m.Case(value):
-                                m.d.comb += [next_quotient.eq(value // s), next_remainder.eq(value % s)]
-
-        copy = descriptor.act_copy
-        row_ends = now_column + piece == descriptor.in_cols
-        last_phase = phase == descriptor.load_phases - 1
-        beat_ends = taken + piece == beat.count
-        phase_offset = Signal(24)
-        with m.Switch(phase):
-            for p in (1, 2, 3):
-                with m.Case(p):
-                    m.d.comb += phase_offset.eq(descriptor.plane_bytes * p)
-        all_phases = Signal(24)
-        with m.Switch(stride):
-            for s in (1, 2, 3, 4):
-                with m.Case(s):
-                    m.d.comb += all_phases.eq(descriptor.plane_bytes * s)
-        back_up = Signal(24)
-        with m.Switch(descriptor.stride_y):
-            for s in (2, 3, 4):
-                with m.Case(s):
-                    m.d.comb += back_up.eq(all_phases * (s - 1))
-
-        strip_end = Signal(2)
-        m.d.comb += self.strip_loaded.eq(strip_end[1])
-        m.d.sync += strip_end.eq(Cat(self.i_beat.valid & self.i_beat.ready & beat.strip_end, strip_end[0]))
-        m.d.comb += self.i_beat.ready.eq((copy | (last_phase & beat_ends) | (beat.count == 0)) & ~self.stall)
-        takes = self.i_beat.valid & (beat.count != 0) & ~self.stall
-        m.d.sync += self.write_enable.eq(takes & (copy | (piece_count != 0)))
-        with m.If(takes):
-            with m.If(copy):
-                m.d.sync += [
-                    self.write_offset.eq(beat.destination), self.write_data.eq(beat.data),
-                    self.write_first.eq(beat.first), self.write_count.eq(beat.count),
-                ]
-            with m.Else():
-                m.d.sync += [
-                    self.write_offset.eq(now_row + phase_offset + now_quotient + (phase < now_remainder)),
-                    self.write_data.eq(lanes), self.write_first.eq(0), self.write_count.eq(piece_count),
-                    row.eq(now_row), row_phase.eq(now_row_phase),
-                    column.eq(now_column), quotient.eq(now_quotient), remainder.eq(now_remainder),
-                    phase.eq(phase + 1),
-                ]
+        m.d.comb += source.eq(piece.source + skip)
+        with m.If(moves):
+            m.d.sync += [
+                dealt.valid.eq(piece_valid), dealt.strip_end.eq(piece_valid & piece.strip_end & piece_done),
+                dealt.span.eq(Mux(copy, piece.count, span)), dealt.first.eq(Mux(copy, piece.source, 0)),
+                dealt.data.eq(Mux(copy, piece.data, piece.data >> (source << 3))),
+                dealt.base.eq(Mux(copy, piece.destination, now_row + Array(phase_offsets)[phase])),
+                dealt.column.eq(Mux(copy, 0, now_quotient + (phase < now_remainder))),
+            ]
+            with m.If(piece_valid & ~copy & (piece.count != 0)):
+                m.d.comb += next_phase.eq(Mux(last_phase, 0, phase + 1))
+                m.d.sync += [row.eq(now_row), row_phase.eq(now_row_phase), quotient.eq(now_quotient),
+                             remainder.eq(now_remainder)]
                 with m.If(last_phase):
-                    m.d.sync += [phase.eq(0), taken.eq(Mux(beat_ends, 0, taken + piece))]
-                    with m.If(row_ends):
-                        m.d.sync += [column.eq(0), quotient.eq(0), remainder.eq(0)]
+                    with m.If(piece.row_ends):
+                        m.d.sync += [quotient.eq(0), remainder.eq(0)]
                         with m.If(now_row_phase == descriptor.stride_y - 1):
-                            m.d.sync += [row_phase.eq(0), row.eq(now_row + descriptor.pitch - back_up)]
+                            m.d.sync += [row_phase.eq(0), row.eq(now_row + to_next_pitch)]
                         with m.Else():
                             m.d.sync += [row_phase.eq(now_row_phase + 1), row.eq(now_row + all_phases)]
                     with m.Else():
-                        m.d.sync += [column.eq(now_column + piece), quotient.eq(now_quotient + next_quotient),
-                                     remainder.eq(next_remainder)]
+                        m.d.sync += [quotient.eq(now_quotient + next_quotient), remainder.eq(next_remainder)]
+
+        # Stage 3: every byte of that phase; the write port. Stage 4: written.
+        lanes, number = Signal(8 * axi_bytes), Signal(counts)
+        m.d.comb += [lanes.eq(dealt.data), number.eq(dealt.span)]
+        with m.If(~copy):
+            with m.Switch(stride):
+                for s in (1, 2, 3, 4):
+                    with m.Case(s):
+                        m.d.comb += lanes.eq(Cat(dealt.data.word_select(lane, 8) for lane in range(0, axi_bytes, s)))
+                        with m.Switch(dealt.span):
+                            for value in spans:
+                                with m.Case(value):
+                                    m.d.comb += number.eq(value // s)
+        strip_written = Signal()
+        m.d.comb += self.idle.eq(~piece_valid & ~dealt.valid)
+        m.d.sync += [
+            self.write_enable.eq(moves & dealt.valid & (number != 0)),
+            strip_written.eq(moves & dealt.strip_end), self.strip_loaded.eq(strip_written),
+        ]
+        with m.If(moves):
+            m.d.sync += [
+                self.write_offset.eq(dealt.base + dealt.column), self.write_data.eq(lanes),
+                self.write_first.eq(dealt.first), self.write_count.eq(number),
+            ]
         return m

@@ -6,10 +6,13 @@ from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
 
 from .config import VECTOR_TAPS
+from .multiplier import Multipliers
 
 
 class VectorUnit(wiring.Component):
     """``lanes`` consecutive positions of one channel, each with ``VECTOR_TAPS`` multipliers and one int32 sum.
+
+    Products are of multiplier blocks as long as there are ``blocks``, from the first lane on, then of logic.
 
     One read of the activation buffer serves all taps of a row that neighbour each other: ``lanes + VECTOR_TAPS - 1``
     bytes give ``lanes * VECTOR_TAPS`` products. For an addition a sum holds the first operand in its low half and the
@@ -32,8 +35,8 @@ class VectorUnit(wiring.Component):
     LATENCY = 5
     TILES = 8
 
-    def __init__(self, *, lanes: int):
-        self.lanes = lanes
+    def __init__(self, *, lanes: int, blocks: int = 0):
+        self.lanes, self.blocks = lanes, blocks
         super().__init__({
             "issue": In(1), "first": In(1), "last": In(1), "operand": In(1), "add": In(1),
             "acts": In(9 * VECTOR_TAPS * lanes), "weights": In(8 * VECTOR_TAPS),
@@ -42,6 +45,7 @@ class VectorUnit(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
+        multipliers = Multipliers(m, platform, blocks=self.blocks)
         lanes = self.lanes
         m.submodules.tiles = tiles = SyncFIFOBuffered(width=32 * lanes, depth=self.TILES)
 
@@ -56,10 +60,9 @@ class VectorUnit(wiring.Component):
         for lane in range(lanes):
             products = []
             for tap in range(VECTOR_TAPS):
-                product = Signal(signed(17), name=f"product{lane}_{tap}")
-                m.d.sync += product.eq(self.acts.word_select(tap * lanes + lane, 9).as_signed()
-                                       * self.weights.word_select(tap, 8).as_signed())
-                products.append(product)
+                products.append(multipliers.product(
+                    self.acts.word_select(tap * lanes + lane, 9).as_signed(),
+                    self.weights.word_select(tap, 8).as_signed(), name=f"product{lane}_{tap}"))
             taps = Signal(signed(19), name=f"taps{lane}")
             m.d.sync += taps.eq(sum(products[1:], products[0]))
             total = sums.word_select(lane, 32)

@@ -1,6 +1,6 @@
 """The winners as runs of consecutive channels, built once from a mask and walked many times."""
 
-from amaranth.hdl import Const, Module, Mux, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -8,13 +8,10 @@ from amaranth.lib.wiring import In, Out
 CHUNK = 16
 
 
-def first_set(m: Module, name: str, bits):
-    """Combinational index of the lowest set bit of ``bits`` (0 where there is none)."""
-    index = Signal(range(len(bits)), name=name)
-    for i in reversed(range(len(bits))):
-        with m.If(bits[i]):
-            m.d.comb += index.eq(i)
-    return index
+def encode(one_hot):
+    """Index of the one bit of ``one_hot`` that is set (0 where there is none)."""
+    bits = (len(one_hot) - 1).bit_length()
+    return Cat(Cat(one_hot[i] for i in range(len(one_hot)) if i >> bit & 1).any() for bit in range(bits))
 
 
 class Run(data.Struct):
@@ -35,7 +32,7 @@ class WinnerList(wiring.Component):
     A dense layer is one run; so its planes and weight blocks are read in the longest bursts there are. The list may be
     walked while it is still being built.
 
-    Latency: ``ALL``: 2 cycles. From a mask: at most 1 cycle a run, 1 a chunk of 16 channels, 2 a word, and 2
+    Latency: ``ALL``: 2 cycles. From a mask: at most 1 cycle a run, 1 a chunk of 16 channels, 2 a word, and 4
     more. Throughput of a walk: one run a cycle.
 
     Members
@@ -89,112 +86,113 @@ class WinnerList(wiring.Component):
         write, read = runs.write_port(), runs.read_port(domain="sync")
         built = Signal(range(max(2, (self.max_channels + 1) // 2) + 1))
 
+        # Stage 1: a chunk of the mask, with what lies beyond the last channel cut off.
         channels, skip = Signal(16), Signal(4)
-        base = Signal(17)
-        word = Signal(self.word_bits)
-        chunks_left = Signal(range(self.word_bits // CHUNK + 1))
-        bits = Signal(CHUNK)
-        bits_valid = Signal()
-        run_open = Signal()
-        run_start = Signal(16)
-
-        m.d.comb += write.addr.eq(built)
-
-        def add_run(start, length):
-            m.d.comb += [write.en.eq(1), write.data.start.eq(start - skip), write.data.length.eq(length)]
-            m.d.sync += [built.eq(built + 1), self.winners.eq(self.winners + length)]
-
-        # The chunk in work holds the winners not yet listed. ``filled``: ones also below the first of them (an open run
-        # goes on from below), so that the first zero is the run's end.
-        filled, ended = Signal(CHUNK), Signal(CHUNK)
-        start, end = first_set(m, "first_winner", bits), first_set(m, "first_loser", ~filled)
-        m.d.comb += [
-            filled.eq(Mux(run_open, bits, bits | (bits - 1))),
-            ended.eq(bits & ~(filled & ~(filled + 1))),
-        ]
-
-        # The chunk that follows, with what lies beyond the last channel cut off.
-        next_base, left = Signal(17), Signal(17)
+        word, chunks_left = Signal(self.word_bits), Signal(range(self.word_bits // CHUNK + 1))
+        next_base, left = Signal(17), Signal(signed(18))
         next_bits = Signal(CHUNK)
+        chunk = Signal(data.StructLayout({"base": 16, "bits": CHUNK, "below": CHUNK}))
+        chunk_valid, take_chunk, listing = Signal(), Signal(), Signal()
+        more = left > 0
+        every = 2**CHUNK - 1
         m.d.comb += [
-            next_base.eq(Mux(bits_valid, base + CHUNK, base)), left.eq(channels - next_base),
-            self.run_added.eq(write.en), self.added.eq(write.data),
-            next_bits.eq(word[:CHUNK] & self.limit & Mux(left >= CHUNK, Const(2**CHUNK - 1, CHUNK),
-                                            (Const(1, CHUNK + 1) << left[:5]) - 1)
-                         & Mux(next_base == 0, Const(2**CHUNK - 1, CHUNK) << skip, 2**CHUNK - 1)),
+            left.eq(channels - next_base),
+            next_bits.eq(word[:CHUNK] & self.limit
+                         & Mux(left >= CHUNK, every, (Const(1, CHUNK + 1) << left[:4]) - 1)
+                         & Mux(next_base == 0, Const(every, CHUNK) << skip, every)),
             self.chunk_base.eq(next_base), self.chunk_bits.eq(next_bits),
+            self.chunk_taken.eq(listing & (~chunk_valid | take_chunk) & (chunks_left != 0) & more),
+            self.i_mask.ready.eq(listing & (chunks_left == 0) & more),
         ]
+        with m.If(take_chunk):
+            m.d.sync += chunk_valid.eq(0)
+        with m.If(self.chunk_taken):
+            m.d.sync += [
+                chunk.base.eq(next_base), chunk.bits.eq(next_bits), chunk.below.eq(next_bits - 1), chunk_valid.eq(1),
+                next_base.eq(next_base + CHUNK), word.eq(word >> CHUNK), chunks_left.eq(chunks_left - 1),
+            ]
+        with m.If(self.i_mask.ready):
+            m.d.sync += word.eq(self.i_mask.p.word)
+            with m.If(self.i_mask.valid):
+                m.d.sync += chunks_left.eq(self.i_mask.p.chunks)
+
+        # Stage 2: the chunk in work, of which ``bits`` are not yet listed; ``below``: ``bits`` - 1. ``filled``: ones
+        # also below the first of them (an open run goes on from below), so that the first zero is the run's end.
+        base, bits, below, bits_valid = Signal(16), Signal(CHUNK), Signal(CHUNK), Signal()
+        run_open, run_start = Signal(), Signal(16)
+        filled, carried, ended = Signal(CHUNK), Signal(CHUNK + 1), Signal(CHUNK)
+        start, end = Signal(16), Signal(16)
+        m.d.comb += [
+            filled.eq(Mux(run_open, bits, bits | below)), carried.eq(filled + 1), ended.eq(bits & carried[:CHUNK]),
+            start.eq(Cat(encode(bits & ~below), base[4:])), end.eq(Cat(encode(carried[:CHUNK] & ~filled), base[4:])),
+        ]
+        # Stage 3: the run that enters the list.
+        run = Signal(data.StructLayout({"start": 16, "end": 16, "counts": 1, "last": 1}))
+        run_valid = Signal()
+        m.d.comb += [
+            write.addr.eq(built), write.data.start.eq(run.start - skip), write.data.length.eq(run.end - run.start),
+            write.en.eq(run_valid & run.counts), self.completed.eq(run_valid & run.last),
+            self.run_added.eq(write.en), self.added.eq(write.data),
+        ]
+        m.d.sync += run_valid.eq(0)
+        with m.If(write.en):
+            m.d.sync += [built.eq(built + 1), self.winners.eq(self.winners + write.data.length)]
+        with m.If(self.completed):
+            m.d.sync += self.done.eq(1)
+
+        def add_run(start, end, *, counts=1, last=0):
+            m.d.sync += [run_valid.eq(1), run.start.eq(start), run.end.eq(end), run.counts.eq(counts),
+                         run.last.eq(last)]
 
         def next_chunk():
-            m.d.sync += base.eq(next_base)
-            with m.If((chunks_left != 0) & (next_base < channels)):
-                m.d.comb += self.chunk_taken.eq(1)
-                m.d.sync += [bits.eq(next_bits), bits_valid.eq(1), word.eq(word >> CHUNK),
-                             chunks_left.eq(chunks_left - 1)]
-            with m.Else():
-                m.d.sync += bits_valid.eq(0)
+            m.d.comb += take_chunk.eq(1)
+            m.d.sync += [base.eq(chunk.base), bits.eq(chunk.bits), below.eq(chunk.below), bits_valid.eq(chunk_valid)]
 
         with m.FSM():
             with m.State("COMPLETE"):
                 with m.If(self.build):
                     m.d.sync += [
                         self.done.eq(0), built.eq(0), self.winners.eq(0), channels.eq(self.channels),
-                        skip.eq(self.skip), base.eq(0),
+                        skip.eq(self.skip), next_base.eq(0), chunk_valid.eq(0),
                         bits_valid.eq(0), chunks_left.eq(0), run_open.eq(0),
                     ]
                     with m.If(self.build_all):
-                        m.next = "ALL"
+                        add_run(self.skip, self.channels, last=1)
                     with m.Else():
                         m.next = "MASK"
-            with m.State("ALL"):
-                add_run(skip, channels - skip)
-                m.d.comb += self.completed.eq(1)
-                m.d.sync += self.done.eq(1)
-                m.next = "COMPLETE"
             with m.State("MASK"):
+                m.d.comb += listing.eq(1)
                 with m.If(~bits_valid):
-                    with m.If(base >= channels):
-                        with m.If(run_open):
-                            add_run(run_start, channels - run_start)
-                        m.d.comb += self.completed.eq(1)
-                        m.d.sync += self.done.eq(1)
+                    next_chunk()
+                    with m.If(~chunk_valid & ~more):
+                        add_run(run_start, channels, counts=run_open, last=1)
                         m.next = "COMPLETE"
-                    with m.Elif(chunks_left != 0):
-                        next_chunk()
-                    with m.Else():
-                        m.d.comb += self.i_mask.ready.eq(1)
-                        m.d.sync += word.eq(self.i_mask.p.word)
-                        with m.If(self.i_mask.valid):
-                            m.d.sync += chunks_left.eq(self.i_mask.p.chunks)
                 with m.Elif((bits == 0) & ~run_open):
                     next_chunk()
-                with m.Elif(filled.all()):
+                with m.Elif(carried[CHUNK]):
                     # The run goes on in the next chunk.
                     m.d.sync += run_open.eq(1)
                     with m.If(~run_open):
-                        m.d.sync += run_start.eq(base + start)
+                        m.d.sync += run_start.eq(start)
                     next_chunk()
                 with m.Else():
-                    first = Mux(run_open, run_start, base + start)
-                    add_run(first, base + end - first)
-                    m.d.sync += [run_open.eq(0), bits.eq(ended)]
+                    add_run(Mux(run_open, run_start, start), end)
+                    m.d.sync += [run_open.eq(0), bits.eq(ended), below.eq(ended - 1)]
                     with m.If(ended == 0):
                         next_chunk()
 
-        index = Signal.like(built)
-        valid = Signal()
-        advance = Signal()
+        # The walk: index, then read, then offered from registers, as multipliers follow.
+        index, reading, out = Signal.like(built), Signal(), self.o_run
+        reads, offers = ~reading | ~out.valid | out.ready, ~out.valid | out.ready
         m.d.comb += [
-            advance.eq(~valid | self.o_run.ready),
-            read.addr.eq(index),
-            read.en.eq(advance),
-            self.o_run.valid.eq(valid),
-            self.o_run.payload.eq(read.data),
-            self.exhausted.eq(self.done & ~valid & (index == built)),
+            read.addr.eq(index), read.en.eq(reads),
+            self.exhausted.eq(self.done & ~reading & ~out.valid & (index == built)),
         ]
-        with m.If(self.rewind | self.build):
-            m.d.sync += [index.eq(0), valid.eq(0)]
-        with m.Elif(advance):
+        with m.If(offers):
+            m.d.sync += [out.valid.eq(reading), out.payload.eq(read.data)]
+        with m.If(reads):
             available = index < built
-            m.d.sync += [valid.eq(available), index.eq(index + available)]
+            m.d.sync += [reading.eq(available), index.eq(index + available)]
+        with m.If(self.rewind | self.build):
+            m.d.sync += [index.eq(0), reading.eq(0), out.valid.eq(0)]
         return m

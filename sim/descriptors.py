@@ -18,7 +18,6 @@ from .costs import (
     ISSUE_TO_BEAT,
     JUDGE,
     LIST,
-    LIST_WORD,
     MARK_TO_BEAT,
     MEAN,
     NEXT_DESCRIPTOR,
@@ -91,7 +90,7 @@ def load_list(work: Workload, time: Timeline, first: int, count: int, operand: i
     size = ceil_div(count + first % CHUNK, 8)
     beats = ceil_div(size, axi)
     begin = time.load(0, 1, beats)
-    scan = work.list_cycles(first, count, operand, listed) + (beats - 1) * LIST_WORD
+    scan = work.list_cycles(first, count, operand, listed)
     # The read channel is in order: what follows comes behind the mask's last beat, taken when the one before is used.
     time.data = max(time.data, begin + scan * (beats - 1) / beats)
     return begin + LIST + scan, scan

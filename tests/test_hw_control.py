@@ -140,9 +140,12 @@ class Program:
     async def start(self, ctx) -> None:
         component = self.component
         ctx.set(component.start, 1)
-        assert ctx.get(component.core_reset) and not ctx.get(component.core_start)
+        assert not ctx.get(component.core_reset)
         await ctx.tick()
         ctx.set(component.start, 0)
+        assert ctx.get(component.core_reset) and not ctx.get(component.core_start)
+        assert not ctx.get(component.irq) and ctx.get(component.status) == 1
+        await ctx.tick()
         assert ctx.get(component.core_start) and not ctx.get(component.core_reset) and ctx.get(component.running)
         assert not ctx.get(component.irq) and ctx.get(component.status) == 1
         await ctx.tick()
@@ -196,12 +199,13 @@ def test_a_program_that_fails(cause, code, finishing):
                 assert not ctx.get(component.core_reset)
                 await ctx.tick()
             ctx.set(component.axi_idle, 1)
-            assert ctx.get(component.core_reset)
             await ctx.tick()
             ctx.set(getattr(component, cause), 0)
             ctx.set(component.finished, 0)
             ctx.set(component.axi_idle, 0)
-            assert ctx.get(component.irq) and not ctx.get(component.abort) and not ctx.get(component.core_reset)
+            assert ctx.get(component.irq) and not ctx.get(component.abort) and ctx.get(component.core_reset)
+            await ctx.tick()
+            assert not ctx.get(component.core_reset)
             assert ctx.get(component.status) == 2 | 4 | code << 8
             ctx.set(component.clear, 1)
             await ctx.tick()

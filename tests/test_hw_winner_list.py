@@ -193,7 +193,7 @@ def test_building_time(rate):
             if ready:
                 ctx.set(component.i_mask.payload, next(words, {"word": 0, "chunks": 0}))
             cycles += 1
-        assert cycles <= len(runs_of(mask)) + len(mask) // CHUNK + 2 * len(mask) // WORD_BITS + 2
+        assert cycles <= len(runs_of(mask)) + len(mask) // CHUNK + 2 * len(mask) // WORD_BITS + 4
 
     simulate(component, bench)
 
@@ -209,7 +209,7 @@ def test_a_walk_takes_a_cycle_a_run():
         while not ctx.get(component.done):
             await ctx.tick()
         await rewind(ctx, component)
-        await ctx.tick()
+        await ctx.tick().repeat(2)
         ctx.set(component.o_run.ready, 1)
         for run in runs_of(mask):
             assert ctx.get(component.o_run.valid)
