@@ -51,7 +51,7 @@ def center_crop(images: Tensor, size: int) -> Tensor:
 
 def random_affine(images: Tensor, generator: torch.Generator, *, turn: float = 10, scale: float = 0.1,
                   shift: float = 2) -> Tensor:
-    """Turn each image about its middle, scale and shift it, at random, bilinearly, as :func:`golden.lenet.augment`.
+    """Turn each image about its middle, scale and shift it, at random, bilinearly.
 
     Each draw is uniform: the angle within ``turn`` degrees to either side, the size of what is seen of the image within
     1 - ``scale`` .. 1 + ``scale`` of its own, the shift along each axis within ``shift`` pixels to either side.

@@ -11,7 +11,8 @@ from torch import Tensor
 from golden.checks import check
 from golden.dasnet.winners import WinnersTakeAll
 from golden.float_layers import FloatNetwork
-from golden.quantization import PIXEL_SCALE, PIXEL_ZERO_POINT, activation_scale
+from golden.preprocess import PIXEL_SCALE, PIXEL_ZERO_POINT
+from golden.quantization import activation_scale
 from golden.winner_rule import WinnerRule
 
 METHODS = ("minmax", "mse")

@@ -8,7 +8,7 @@ from typing import Self
 import numpy as np
 
 from golden.checks import check, check_activation, check_integer, check_map, check_mask
-from golden.conv_tensors import ConvTensors
+from golden.conv_tensors import DEFAULTS, NAMES, ConvTensors, changed, stored_arrays
 from golden.geometry import NO_PADDING, ConvGeometry
 from golden.npz import NpzReader, check_op, write_npz
 from golden.ranking_rule import Ranking, check_ranking, ranking_arrays, read_ranking
@@ -33,6 +33,8 @@ class LayerJob:
     channel_mask : uint8 [C] of 0 and 1 (1 = winner), or None: every input channel takes part
     pool : max-pooling (KH, KW, SH, SW) after the activation, no larger than the convolution's padded map, or None
     pool_padding : the pool's (top, bottom, left, right), each smaller than its kernel; what is outside is ignored
+    weight_zero_point : an int8 value that is subtracted from every weight
+    rounding : "twice" or "once", how sums are requantized
     ranking : Ranking, or None: max scores, every channel wins
 
     Raises JobError for anything else.
@@ -53,15 +55,18 @@ class LayerJob:
     channel_mask: np.ndarray | None = None
     pool: tuple[int, int, int, int] | None = None
     pool_padding: tuple[int, int, int, int] = NO_PADDING
+    weight_zero_point: int = DEFAULTS["weight_zero_point"]
+    rounding: str = DEFAULTS["rounding"]
     ranking: Ranking | None = None
 
     def __post_init__(self):
         put = object.__setattr__
         put(self, "input", check_map("input", self.input))
         channels = self.input.shape[0]
-        tensors = ConvTensors(weight=self.weight, bias=self.bias, multiplier=self.multiplier, shift=self.shift)
-        for name, array in tensors.arrays().items():
-            put(self, name, array)
+        names = (*NAMES, *DEFAULTS)
+        tensors = ConvTensors(**{name: getattr(self, name) for name in names})
+        for name in names:
+            put(self, name, getattr(tensors, name))
         for name in ("groups", "stride", "padding", "pool", "pool_padding"):
             put(self, name, getattr(self.geometry, name))
         outputs, depth = self.weight.shape[:2]
@@ -107,7 +112,7 @@ class LayerJob:
 
     def save(self, path: str | Path) -> None:
         """Write JOB.npz; the file appears whole or not at all."""
-        names = ("input", "weight", "bias", "multiplier", "shift", "channel_mask")
+        names = ("input", *NAMES, "channel_mask")
         arrays = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
         for name in ("input_zero_point", "output_zero_point", "activation_min", "activation_max", "groups"):
             arrays[name] = np.int64(getattr(self, name))
@@ -116,7 +121,7 @@ class LayerJob:
                 arrays[name] = np.array(getattr(self, name), np.int64)
         if any(self.pool_padding):
             arrays["pool_padding"] = np.array(self.pool_padding, np.int64)
-        write_npz(path, arrays | ranking_arrays(self.ranking))
+        write_npz(path, arrays | changed(self) | ranking_arrays(self.ranking))
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -128,9 +133,8 @@ class LayerJob:
     @classmethod
     def read(cls, npz: NpzReader) -> Self:
         """:meth:`load` from an open file, whose ``op`` is not looked at."""
-        names = ("input", "weight", "bias", "multiplier", "shift")
         scalars = ("input_zero_point", "output_zero_point", "activation_min", "activation_max", "groups")
-        fields = {name: npz.array(name) for name in names}
+        fields = {"input": npz.array("input")} | stored_arrays(npz)
         fields |= {name: npz.scalar(name, "iu") for name in scalars}
         fields |= {name: npz.array(name) for name in ("stride", "padding")}
         fields |= {name: npz.array(name) for name in ("channel_mask", "pool", "pool_padding") if name in npz}

@@ -13,6 +13,7 @@ from golden.geometry import NO_PADDING, ConvGeometry, PoolGeometry, same_padding
 from golden.job import AddJob, Job, LayerJob, PoolJob, Ranking
 from golden.multipliers import INT32_MAX, add_multipliers, mean_multiplier
 from golden.pool_job import OPS as POOL_OPS
+from golden.pool_job import TIES
 from golden.winner_rule import WinnerRule
 
 if TYPE_CHECKING:
@@ -215,6 +216,8 @@ class _PoolLayer(LayerDescription):
         if kind == "mean":
             multiplier, shift = mean_multiplier(source.scale, output.scale, source.shape[1] * source.shape[2])
             fields = dict(multiplier=multiplier, shift=shift)
+        elif kind == "average":
+            fields["ties"] = self.ties
         return PoolJob(kind=kind, input=maps[0], channel_mask=masks[0], ranking=ranking,
                        input_zero_point=source.zero_point, output_zero_point=output.zero_point,
                        activation_min=node.activation_min, activation_max=node.activation_max, **fields)
@@ -251,9 +254,15 @@ class MaxPoolLayer(_WindowLayer):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class AveragePoolLayer(_WindowLayer):
-    """The mean of each window's pixels inside the map; as :class:`MaxPoolLayer`."""
+    """The mean of each window's pixels inside the map; as :class:`MaxPoolLayer`. ``ties``: "away" from zero or "up"."""
 
     op: ClassVar[str] = "average_pool"
+
+    ties: str = "away"
+
+    def _check(self) -> None:
+        super()._check()
+        check(self.ties in TIES, "ties", " or ".join(TIES), repr(self.ties))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

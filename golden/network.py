@@ -242,8 +242,11 @@ class QuantizedNetwork:
         return winner_count(known[name], node.output_shape[0])
 
     def zero_blocks(self, columns: int) -> dict[str, np.ndarray]:
-        """:func:`golden.sparsity.zero_blocks` of each convolution, by name. Draws the weights that are not there."""
-        return {node.name: zero_blocks(node.weight, columns, groups=node.groups)
+        """:func:`golden.sparsity.zero_blocks` of each convolution, by name. Draws the weights that are not there.
+
+        Weights with a zero point have none: the engine leaves out weights that are stored as 0.
+        """
+        return {node.name: zero_blocks(node.weight, columns, groups=node.groups) & (node.tensors.weight_zero_point == 0)
                 for node in self.layers if node.op == "conv"}
 
     # Files

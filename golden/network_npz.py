@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from golden.checks import JobError, check
-from golden.conv_tensors import NAMES, ConvTensors
+from golden.conv_tensors import ConvTensors, stored_arrays
 from golden.layers import (
     AddLayer,
     AveragePoolLayer,
@@ -60,6 +60,8 @@ def _fields(node: Node) -> dict[str, Any]:
     if node.sizes is not None:
         names = ("stride", "padding") if node.op == "conv" else ("kernel", "stride", "padding")
         fields |= {name: np.array(getattr(node, name), np.int64) for name in names}
+    if getattr(node.layer, "ties", "away") != "away":
+        fields["ties"] = np.array(node.layer.ties)
     if node.op == "conv":
         fields |= node.tensors.arrays()
         fields |= {name: np.int64(getattr(node, name)) for name in ("input_zero_point", "groups")}
@@ -108,10 +110,12 @@ def _read_layer(npz: NpzReader, name: str) -> LayerDescription:
     if not OPERATIONS[op].keeps_quantization:
         fields["output_scale"] = npz.scalar(f"{name}.output_scale", "iuf")
         fields["output_zero_point"] = npz.scalar(f"{name}.output_zero_point", "iu")
+    if op == "average_pool" and f"{name}.ties" in npz:
+        fields["ties"] = npz.scalar(f"{name}.ties", "U")
     if op in ("conv", "max_pool", "average_pool"):
         fields |= {key: integers(key) for key in ("stride", "padding")}
     if op == "conv":
-        arrays = {key: array(key) for key in NAMES}
+        arrays = stored_arrays(npz, f"{name}.")
         try:
             tensors = ConvTensors(**arrays)
         except JobError as error:

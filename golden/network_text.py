@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from golden.checks import JobError, check, check_integer, check_integers
-from golden.conv_tensors import NAMES, ConvTensors
+from golden.conv_tensors import ConvTensors, stored_arrays
 from golden.layers import ConvLayer, LayerDescription
 from golden.network import NetworkInput, QuantizedNetwork
 from golden.network_npz import OPERATIONS
@@ -22,7 +22,7 @@ _SCALED = (*_COMMON, "activation", "output_scale", "output_zero_point")
 _POOL = ("kernel", "stride", "padding")
 _FIELDS = {
     "conv": (*_SCALED, "out_channels", "kernel", "stride", "padding", "groups", "pool"),
-    "max_pool": (*_COMMON, *_POOL, "activation"), "average_pool": (*_COMMON, *_POOL, "activation"),
+    "max_pool": (*_COMMON, *_POOL, "activation"), "average_pool": (*_COMMON, *_POOL, "activation", "ties"),
     "mean": _SCALED, "add": _SCALED, "concat": _COMMON}
 
 
@@ -58,7 +58,7 @@ def _with_tensors(text: dict[str, Any], path: Path) -> QuantizedNetwork:
     with NpzReader(path) as npz:
         for layer in _layers(text["layers"]):
             if layer.op == "conv":
-                arrays = {name: npz.array(f"{layer.name}.{name}") for name in NAMES}
+                arrays = stored_arrays(npz, f"{layer.name}.")
                 try:
                     layer = replace(layer, tensors=ConvTensors(**arrays))
                 except JobError as error:

@@ -21,7 +21,7 @@ from golden.layers import AddLayer, AveragePoolLayer, ConvLayer, LayerDescriptio
 from golden.network import NetworkInput, QuantizedNetwork
 
 MODEL_PATH = Path(__file__).parent / "models" / "lenet4_int8.npz"
-"""LeNet-4 as :mod:`golden.lenet` has trained it."""
+"""LeNet-4 as ``winnow train`` has trained it (docs/lenet4.md)."""
 CLASSES = 1000
 PATTERNS = ("mobilenet_v1_WIDTH_SIZE", "mobilenet_v2_WIDTH_SIZE")
 

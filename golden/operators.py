@@ -14,8 +14,9 @@ _WEIGHTS_AT_ONCE = 2**25  # 256 MiB of float64
 
 
 def convolve(input: Tensor, weight: Tensor, *, zero_point: int, stride: tuple[int, int],
-             padding: tuple[int, int, int, int], groups: int = 1, channel_mask: Tensor | None = None) -> Tensor:
-    """Convolve ``input - zero_point`` [...,C,H,W] with ``weight`` [O,C/groups,KH,KW], exactly.
+             padding: tuple[int, int, int, int], groups: int = 1, channel_mask: Tensor | None = None,
+             weight_zero_point: int = 0) -> Tensor:
+    """Convolve ``input - zero_point`` [...,C,H,W] with ``weight - weight_zero_point`` [O,C/groups,KH,KW], exactly.
 
     ``padding`` is (top, bottom, left, right). Padded pixels, and channels whose ``channel_mask`` [...,C] is 0,
     contribute exact zeros. Returns int64 sums [...,O,H_out,W_out], not wrapped. Inside it is floating point, where
@@ -28,6 +29,8 @@ def convolve(input: Tensor, weight: Tensor, *, zero_point: int, stride: tuple[in
     if channel_mask is not None:
         require_integer(channel_mask=channel_mask)
         activations *= channel_mask[..., None, None]
+    if weight_zero_point:
+        weight = weight.to(torch.int32 if narrow else torch.int64) - weight_zero_point
     # No partial sum is larger than the largest activation times all weights of an output.
     bound = _largest(activations) * int(weight.long().abs().flatten(1).sum(1).max())
     if bound >= _EXACT:
@@ -66,10 +69,11 @@ def max_pool(map: Tensor, *, kernel: Sequence[int], stride: Sequence[int],
 
 
 def average_pool(map: Tensor, *, kernel: Sequence[int], stride: Sequence[int],
-                 padding: Sequence[int] = NO_PADDING) -> Tensor:
-    """The mean of each window's pixels inside an integer map [...,H,W], ties away from zero; int64 [...,OH,OW].
+                 padding: Sequence[int] = NO_PADDING, ties: str = "away") -> Tensor:
+    """The mean of each window's pixels inside an integer map [...,H,W], rounded to the nearest; int64 [...,OH,OW].
 
-    As for :func:`max_pool`; a window's sum is divided by the number of its pixels that are not padding.
+    As for :func:`max_pool`; a window's sum is divided by the number of its pixels that are not padding. ``ties`` go
+    "away" from zero or "up".
     """
     require_integer(map=map)
 
@@ -78,6 +82,8 @@ def average_pool(map: Tensor, *, kernel: Sequence[int], stride: Sequence[int],
         return _windows(values, kernel, stride, padding, 0, dimension=-1).sum(-1)
 
     sums, counts = total(map.long()), total(torch.ones(map.shape[-2:], dtype=torch.int64))
+    if ties == "up":
+        return (sums + counts // 2).div(counts, rounding_mode="floor")
     return sums.sign() * ((sums.abs() + counts // 2) // counts)
 
 
@@ -104,7 +110,11 @@ def add(first: Tensor, second: Tensor, *, zero_points: Sequence[int], multiplier
     ``zero_points`` of both inputs; ``multipliers`` and ``shifts`` of both inputs and of the sum.
     """
     require_integer(first=first, second=second)
-    scaled = [requantize((map.long() - zero_point) << ADD_LEFT_SHIFT, torch.tensor(multiplier), torch.tensor(shift))
-              for map, zero_point, multiplier, shift
-              in zip((first, second), zero_points, multipliers[:2], shifts[:2], strict=True)]
+    scaled = []
+    for map, zero_point, multiplier, shift in zip((first, second), zero_points, multipliers[:2], shifts[:2],
+                                                  strict=True):
+        low, high = (int(end) for end in map.aminmax())
+        table = map if high - low >= 2**16 else torch.arange(low, high + 1)  # Of a few values only each once.
+        found = requantize((table.long() - zero_point) << ADD_LEFT_SHIFT, torch.tensor(multiplier), torch.tensor(shift))
+        scaled.append(found if table is map else found[map.long() - low])
     return requantize(scaled[0] + scaled[1], torch.tensor(multipliers[2]), torch.tensor(shifts[2]))

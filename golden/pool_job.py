@@ -13,6 +13,9 @@ from golden.npz import NpzReader, check_op, write_npz
 from golden.ranking_rule import Ranking, check_ranking, ranking_arrays, read_ranking
 
 OPS = {"max": "max_pool", "average": "average_pool", "mean": "mean"}
+TIES = ("away", "up")
+"""Where an average goes that lies between two integers: away from zero, as in TFLite's int8 kernel, or up, as in its
+uint8 kernel."""
 _KINDS = {op: kind for kind, op in OPS.items()}
 _SCALARS = ("input_zero_point", "output_zero_point", "activation_min", "activation_max")
 
@@ -31,6 +34,7 @@ class PoolJob:
     stride : (vertical, horizontal), positive; None: the kernel's size, as for mean
     padding : (top, bottom, left, right), each smaller than the kernel; pixels outside do not count. Zeros for mean
     multiplier, shift : 0..2**31-1 and -31..30, the requantization of mean's sum; both 0 for the others
+    ties : "away" or, of an average, "up" (:data:`TIES`)
     channel_mask : uint8 [C] of 0 and 1 (1 = winner), or None: every channel takes part
     ranking : Ranking, or None: max scores, every channel wins
 
@@ -48,6 +52,7 @@ class PoolJob:
     padding: tuple[int, int, int, int] = NO_PADDING
     multiplier: int = 0
     shift: int = 0
+    ties: str = "away"
     channel_mask: np.ndarray | None = None
     ranking: Ranking | None = None
 
@@ -58,6 +63,8 @@ class PoolJob:
         channels, *extent = self.input.shape
         for name in ("input_zero_point", "output_zero_point"):
             put(self, name, check_integer(name, getattr(self, name), -128, 127))
+        allowed = TIES if self.kind == "average" else TIES[:1]
+        check(self.ties in allowed, "ties", f"{' or '.join(allowed)} for {self.op}", repr(self.ties))
         low, high = check_activation(self)
         put(self, "activation_min", low)
         put(self, "activation_max", high)
@@ -110,6 +117,8 @@ class PoolJob:
             arrays |= {name: np.int64(getattr(self, name)) for name in ("multiplier", "shift")}
         else:
             arrays |= {name: np.array(getattr(self, name), np.int64) for name in ("kernel", "stride", "padding")}
+        if self.ties != "away":
+            arrays["ties"] = np.array(self.ties)
         if self.channel_mask is not None:
             arrays["channel_mask"] = self.channel_mask
         write_npz(path, arrays | ranking_arrays(self.ranking))
@@ -130,4 +139,6 @@ class PoolJob:
             fields |= {name: npz.array(name) for name in ("kernel", "stride", "padding")}
         if "channel_mask" in npz:
             fields["channel_mask"] = npz.array("channel_mask")
+        if "ties" in npz:
+            fields["ties"] = npz.scalar("ties", "U")
         return cls(kind=_KINDS[op], input=npz.array("input"), ranking=read_ranking(npz), **fields)

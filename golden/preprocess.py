@@ -2,15 +2,18 @@
 
 import math
 from dataclasses import asdict, dataclass
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-from torch import Tensor
 
 from golden.checks import JobError, check, check_scale
 from golden.network import QuantizedNetwork
-from golden.quantization import PIXEL_SCALE
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+PIXEL_SCALE, PIXEL_ZERO_POINT = 1 / 255, -128
+"""Of pixels 0..255 that are taken as 0..1."""
 _PIXELS = np.arange(256)
 
 
@@ -56,7 +59,12 @@ class Normalization:
             raise JobError(f"preprocess: {error}") from None
 
 
-def quantize_input(network: QuantizedNetwork, images: Tensor | np.ndarray) -> np.ndarray:
+def every_value(scale: float, zero_point: int, channels: int) -> Normalization:
+    """The normalization by which pixels 0..255 are the 256 values of an input of this quantization, in order."""
+    return Normalization(mean=(scale * (128 + zero_point),) * channels, std=(1.0,) * channels, scale=scale)
+
+
+def quantize_input(network: QuantizedNetwork, images: "Tensor | np.ndarray") -> np.ndarray:
     """Float ``images`` [N, ...] of the values of :attr:`network.input`, as int8 [N,C,H,W]: the nearest, clipped.
 
     They are of the input's (C, H, W), or lie flat; where the input does, as C values of one pixel, they may be of any

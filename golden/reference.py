@@ -52,9 +52,11 @@ def _convolution(job: LayerJob, map: Tensor, mask: Tensor | None) -> Tensor:
         return torch.from_numpy(values.astype(np.int64))[:, None, None]
 
     sums = convolve(map, torch.from_numpy(job.weight), zero_point=job.input_zero_point, stride=job.stride,
-                    padding=job.padding, groups=job.groups, channel_mask=mask)
+                    padding=job.padding, groups=job.groups, channel_mask=mask,
+                    weight_zero_point=job.weight_zero_point)
     acc = wrap_int32(sums + per_channel(job.bias))
-    output = requantize(acc, per_channel(job.multiplier), per_channel(job.shift)) + job.output_zero_point
+    output = requantize(acc, per_channel(job.multiplier), per_channel(job.shift), rounding=job.rounding)
+    output += job.output_zero_point
     output = output.clamp(job.activation_min, job.activation_max).to(torch.int8)
     if job.pool is None:
         return output
@@ -66,8 +68,8 @@ def _pooling(job: PoolJob, map: Tensor) -> Tensor:
         output = mean(map, zero_point=job.input_zero_point, multiplier=job.multiplier, shift=job.shift)
         output += job.output_zero_point
     else:
-        pool = max_pool if job.kind == "max" else average_pool
-        output = pool(map, kernel=job.kernel, stride=job.stride, padding=job.padding)
+        windows = dict(kernel=job.kernel, stride=job.stride, padding=job.padding)
+        output = max_pool(map, **windows) if job.kind == "max" else average_pool(map, **windows, ties=job.ties)
     return output.clamp(job.activation_min, job.activation_max)
 
 

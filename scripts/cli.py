@@ -8,9 +8,13 @@ import click
 from scripts.conformance import conformance
 from scripts.estimate import estimate
 from scripts.evaluate import evaluate, winners
+from scripts.import_network import import_network
 from scripts.options import run
+from scripts.run import run_network
 from scripts.run_layer import run_layer
+from scripts.show import show
 from scripts.simulate import simulate
+from scripts.synth import synth
 from scripts.train import train
 
 
@@ -25,12 +29,17 @@ def winnow() -> None:
     winnow estimate TOPOLOGY.csv      the analytical model alone, at once
     winnow conformance --jobs 300     random layers in RTL with random memory stalls
     winnow train lenet4 --data DATA   a baseline, winners-take-all, int8 (DASNet)
+    winnow import M.tflite --out NET  a published int8 model as a network of the engine
+    winnow run NET --data DATA        its classes, accuracy, cycles and bytes
+    winnow show NET --svg NET.svg     its layers as a table and a picture
+    winnow synth --board ulx3s-85f    a bitstream for a board
 
     Exit codes: 0 all is well, 1 a result is wrong or a simulation failed, 2 the input or the environment is.
     """
 
 
-for command in (simulate, run_layer, estimate, conformance, train, evaluate, winners):
+for command in (simulate, run_layer, estimate, conformance, train, evaluate, winners, import_network, run_network,
+                show, synth):
     winnow.add_command(command)
 
 

@@ -8,7 +8,7 @@ import ast
 import json
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from enum import IntEnum
 from itertools import pairwise
@@ -144,10 +144,10 @@ LAYER_HEADER = ["kernel", "input", "outputs", "layers", "dense", "utilization", 
 def convolution_results() -> str:
     """ResNet-18's layers, and their mean."""
     found = layers()
-    mean = found["mean"]
+    weighted = found["mean"]
     rows = [[*layer_cells(one), percent(one["exploitation"])] for one in found["convolutions"]]
-    rows.append(["**weighted**", "", "", "", "", percent(mean["utilization"]), "", percent(mean["winners_utilization"]),
-                 "", percent(mean["exploitation"])])
+    rows.append(["**weighted**", "", "", "", "", percent(weighted["utilization"]), "",
+                 percent(weighted["winners_utilization"]), "", percent(weighted["exploitation"])])
     return markdown([*LAYER_HEADER, "exploitation"], rows)
 
 
@@ -176,36 +176,133 @@ def network_results() -> str:
                      "speed-up", "bytes", "compulsory"], rows)
 
 
-def dasnet_results() -> str:
-    """Trained networks: the mean and spread over the seeds of each."""
+def trained() -> dict[str, list[dict]]:
+    """What ``winnow train`` has reported, docs/results/dasnet/NAME_SEED.json, by NAME, the seeds of each in order."""
     found: dict[str, list[dict]] = {}
     for path in sorted((ROOT / "docs/results/dasnet").glob("*.json")):
-        one = json.loads(path.read_text())
-        found.setdefault(one["network"], []).append(one)
+        name, _, seed = path.stem.rpartition("_")
+        if name and seed.isdigit():
+            found.setdefault(name, []).append(json.loads(path.read_text()))
+    return dict(sorted(found.items(), key=lambda item: (item[1][0]["macs"]["dense"], item[0])))
+
+
+def mean(values: Iterable[float]) -> float:
+    """The mean of numbers."""
+    values = list(values)
+    return sum(values) / len(values)
+
+
+def pruned_cell(runs: Sequence[dict]) -> str:
+    """How many feature maps and neurons lose, in the mean, and how many neurons win where that is left to energy."""
+    energies = sorted({rule["eps"] for rule in runs[0].get("rules", {}).values() if rule["select"] == "energy"})
+    by = f" (energy {' and '.join(percent(energy) for energy in energies)})" if energies else ""
+    return ", ".join(f"{percent(mean(one['pruned'][kind] for one in runs))} of {kind.replace('_', ' ')}"
+                     + (by if kind == "neurons" else "") for kind in runs[0]["pruned"])
+
+
+def dasnet_results() -> str:
+    """Networks trained with winners and all their weights: the mean and spread over the seeds of each."""
     rows = []
-    for name, runs in sorted(found.items(), key=lambda item: item[1][0]["macs"]["dense"]):
+    for runs in trained().values():
+        if "weights" in runs[0] or "float_winners" not in runs[0]["accuracy"]["test"]:
+            continue
         parts = {"baseline": [one["baseline_accuracy"] for one in runs]}
         parts |= {key: [one["accuracy"]["test"][key] for one in runs] for key in ("float_winners", "int8_winners")}
         drops = [before - after for before, after in zip(parts["baseline"], parts["float_winners"], strict=True)]
-        pruned = ", ".join(f"{percent(value)} of {kind.replace('_', ' ')}" for kind, value in runs[0]["pruned"].items())
-        rows.append([f"`{name}`", runs[0]["source"], len(runs), mean_and_spread(parts["baseline"]), pruned,
-                     percent(runs[0]["macs"]["reduction"]), mean_and_spread(parts["float_winners"]),
-                     mean_and_spread(drops), mean_and_spread(parts["int8_winners"])])
+        rows.append([f"`{runs[0]['network']}`", runs[0]["source"], len(runs), mean_and_spread(parts["baseline"]),
+                     pruned_cell(runs), percent(mean(one["macs"]["reduction"] for one in runs)),
+                     mean_and_spread(parts["float_winners"]), mean_and_spread(drops),
+                     mean_and_spread(parts["int8_winners"])])
     return markdown(["network", "data", "seeds", "baseline", "pruned", "MACs saved", "float, winners", "drop",
                      "int8, winners"], rows)
 
 
+def weights_kept(one: dict) -> str:
+    """The fraction of the weights that are not zero, of the layers that have been pruned."""
+    weights, zeros = (sum(layer[key] for layer in one["weights"].values()) for key in ("weights", "zeros"))
+    return percent(1 - zeros / weights)
+
+
+def pruning_results() -> str:
+    """Networks with pruned weights: accuracy, and what zeros, winners and both save."""
+    rows = []
+    for runs in trained().values():
+        one = runs[0]
+        if "weights" not in one:
+            continue
+        test, cycles = one["accuracy"]["test"], {name: run["cycles"] for name, run in one["engine"]["runs"].items()}
+        last = "winners" if "float_winners" in test else "dense"
+        saved = [percent(1 - cycles[name] / cycles["dense"]) if name in cycles else ""
+                 for name in ("winners", "blocks", "both")]
+        pruned = [run["pruned_accuracy"] for run in runs if "pruned_accuracy" in run]
+        rows.append([f"`{one['network']}`", "blocks" if "blocks" in cycles else "weights", weights_kept(one),
+                     mean_and_spread([run["baseline_accuracy"] for run in runs]),
+                     mean_and_spread(pruned) if pruned else "",
+                     *(mean_and_spread([run["accuracy"]["test"][f"{kind}_{last}"] for run in runs])
+                       for kind in ("float", "int8")),
+                     *(percent(one["macs"][key]) for key in ("static_reduction", "reduction", "both_reduction")),
+                     *saved])
+    return markdown(["network", "pruned", "weights kept", "baseline", "pruned, fine-tuned", "float, winners",
+                     "int8, winners", "MACs saved by zeros", "by winners", "by both", "cycles saved by winners",
+                     "by blocks", "by both"], rows)
+
+
+def pruned_layers() -> str:
+    """Like DASNet's Table III: of each pruned layer the weights that are kept, and the inputs that win."""
+    rows = []
+    for runs in trained().values():
+        one = runs[0]
+        for number, (name, layer) in enumerate(one.get("weights", {}).items()):
+            found = one["macs"]["layers"][name]
+            rows.append([f"`{one['network']}`" if number == 0 else "", f"`{name}`", f"{layer['weights']:,}",
+                         percent(1 - layer["zeros"] / layer["weights"]), percent(found["winners"] / found["dense"]),
+                         percent(found["both"] / found["dense"])])
+        if "weights" in one:
+            layers = [one["macs"]["layers"][name] for name in one["weights"]]
+            dense, winners, both = (sum(layer[key] for layer in layers) for key in ("dense", "winners", "both"))
+            rows.append(["", "total", f"{sum(layer['weights'] for layer in one['weights'].values()):,}",
+                         weights_kept(one), percent(winners / dense), percent(both / dense)])
+    return markdown(["network", "layer", "weights", "weights kept", "MACs of winners", "MACs of both"], rows)
+
+
+PUBLISHED = ("alexnet", "resnet18", "mobilenet_v1_1.0_224")
+"""Networks of ImageNet in DASNet's tables, whose ranking is compared with what it saves."""
+
+
+def ranking_cost() -> str:
+    """Ranking against what it saves, in operations and in cycles, of trained networks and of large ones."""
+    from golden.network import QuantizedNetwork
+    from golden.networks import build
+    from sim.ranking_cost import ranking_cost, total
+
+    networks = {f"`{name}`": QuantizedNetwork.load(ROOT / f"docs/results/dasnet/{name}_0.npz") for name, runs
+                in trained().items()
+                if "weights" not in runs[0] and (ROOT / f"docs/results/dasnet/{name}_0.npz").exists()}
+    networks |= {f"`{name}`, half of all channels": build(name).with_winners(0.5) for name in PUBLISHED}
+    rows = []
+    for name, network in networks.items():
+        if not any(node.ranking for node in network.layers):
+            continue
+        costs = ranking_cost(network, EngineConfig())
+        whole = total(costs)
+        rows.append([name, len(costs), f"{whole.saved_products:,.0f}", f"{whole.comparisons:,.0f}",
+                     f"{100 * whole.operations_ratio:.2f} %",
+                     f"{100 * max(cost.operations_ratio for cost in costs):.1f} %", f"{whole.saved_cycles:,.0f}",
+                     f"{whole.ranking_cycles:,.0f}", f"{100 * whole.cycles_ratio:.3f} %"])
+    return markdown(["network", "ranked layers", "MACs saved", "operations of ranking", "ratio (Eq. 6, 7)",
+                     "largest of a layer", "cycles saved", "cycles of ranking", "ratio"], rows)
+
+
 def mean_and_spread(values: Sequence[float]) -> str:
     """Percentages with two decimals: the mean, and the least and most in brackets."""
-    mean = sum(values) / len(values)
     spread = f" ({100 * min(values):.2f}..{100 * max(values):.2f})" if len(values) > 1 else ""
-    return f"{100 * mean:.2f} %{spread}"
+    return f"{100 * mean(values):.2f} %{spread}"
 
 
 TABLES = {table.__name__: table for table in
           (parameters, descriptor_fields, descriptor_values, register_map, errors, counters, reference_results,
            ranking_results, convolution_results, depthwise_results, network_results,
-           dasnet_results)}
+           dasnet_results, pruning_results, pruned_layers, ranking_cost)}
 
 
 def generate(text: str) -> str:

@@ -3,8 +3,9 @@
 import os
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,22 +66,37 @@ _SIZES = (
 
 def engine_options(command: Callable) -> Callable:
     """Add the engine's sizes; :func:`engine_config` takes them."""
-    axi = click.option("--axi-width", type=click.Choice(["64", "128"]), default="128", show_default=True,
-                       help="Data bits of the AXI4 master.")
+    return _add_sizes(command, {name: default for name, default, _ in _SIZES} | {"axi-width": "128"}, True)
+
+
+def board_engine_options(command: Callable) -> Callable:
+    """Add the engine's sizes, None unless given, so that those of a board hold; of no board, the usual defaults."""
+    return _add_sizes(command, {}, "the board's")
+
+
+def _add_sizes(command: Callable, defaults: Mapping[str, Any], shown: bool | str) -> Callable:
+    axi = click.option("--axi-width", type=click.Choice(["64", "128"]), default=defaults.get("axi-width"),
+                       show_default=shown, help="Data bits of the AXI4 master.")
     command = axi(command)
-    for name, default, text in reversed(_SIZES):
-        command = click.option(f"--{name}", type=int, default=default, show_default=True, help=text)(command)
+    for name, _, text in reversed(_SIZES):
+        command = click.option(f"--{name}", type=int, default=defaults.get(name), show_default=shown,
+                               help=text)(command)
     return command
 
 
-def engine_config(*, rows: int, cols: int, act_buffer_bytes: int, weight_buffer_bytes: int,
-                  axi_width: str) -> "EngineConfig":
-    """The engine of :func:`engine_options`. Raises Refusal, naming the option."""
+def engine_config(base: "EngineConfig | None" = None, *, rows: int | None, cols: int | None,
+                  act_buffer_bytes: int | None, weight_buffer_bytes: int | None,
+                  axi_width: str | None) -> "EngineConfig":
+    """The engine of these options; what is None is as in ``base``, or in an engine of default sizes.
+
+    Raises Refusal, naming the option.
+    """
     from hw.config import ConfigError, EngineConfig
 
+    sizes = {"rows": rows, "columns": cols, "act_buffer_bytes": act_buffer_bytes,
+             "weight_buffer_bytes": weight_buffer_bytes, "axi_data_bits": axi_width and int(axi_width)}
     try:
-        return EngineConfig(rows=rows, columns=cols, act_buffer_bytes=act_buffer_bytes,
-                            weight_buffer_bytes=weight_buffer_bytes, axi_data_bits=int(axi_width))
+        return replace(base or EngineConfig(), **{name: size for name, size in sizes.items() if size is not None})
     except ConfigError as error:
         field, _, expected = str(error).partition(":")
         option = {"columns": "cols", "axi_data_bits": "axi-width"}.get(field, field).replace("_", "-")

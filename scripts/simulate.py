@@ -18,6 +18,7 @@ from scripts.options import (
     memory_option,
     open_simulator,
     progress_bar,
+    progress_of,
     seed_option,
     winner_options,
     with_winners,
@@ -26,15 +27,13 @@ from scripts.options import (
 if TYPE_CHECKING:
     import numpy as np
 
-    from golden.digits import Digits
+    from golden.datasets import Split
     from golden.network import QuantizedNetwork
     from golden.result import LayerResult
     from hw.config import EngineConfig
     from sim.execute import Outcome
     from sim.network import GoldenLayer
     from sim.report import Measure
-
-IMAGES_AT_ONCE = 250
 
 
 @click.command()
@@ -152,23 +151,24 @@ def simulate(network: str, index: int | None, dense_only: bool, layer_names: tup
 
 
 def _image(model: "QuantizedNetwork", index: int | None, data: Path | None, seed: int,
-           with_accuracy: bool) -> tuple["Digits | None", "np.ndarray", int | None]:
+           with_accuracy: bool) -> tuple["Split | None", "np.ndarray", int | None]:
     """The digits, an image int8 [C,H,W], and its label; random pixels without digits or label for other inputs."""
     import numpy as np
 
     from golden import digits
-    from golden.quantization import quantize_pixels
+    from golden.datasets import load
+    from golden.preprocess import quantize_pixels
 
     if model.input.shape != (1, digits.SIZE, digits.SIZE):
         if index is not None or with_accuracy:
             raise Refusal(f"--image, --accuracy: expected a network whose input is a digit [1, 28, 28], "
                           f"got one of {list(model.input.shape)}")
         return None, np.random.default_rng(seed).integers(-128, 128, model.input.shape, np.int8), None
-    found = digits.test_set(data) if data else digits.held_out()
+    found = load("mnist", data).test if data else digits.bundled()
     index = index or 0
     if index >= len(found.labels):
         raise Refusal(f"--image: expected 0..{len(found.labels) - 1}, got {index}")
-    return found, quantize_pixels(found.images[index:index + 1])[0], int(found.labels[index])
+    return found, quantize_pixels(model, found.images[index:index + 1])[0], int(found.labels[index])
 
 
 def _golden(model: "QuantizedNetwork", pixels: "np.ndarray", runs: Sequence[str], alone: Sequence[str], *,
@@ -236,28 +236,25 @@ def _with_predictions(model: "QuantizedNetwork", config: "EngineConfig", simulat
             for one in estimate_network(model, config, dense=dense, results=results)]
 
 
-def _accuracy(model: "QuantizedNetwork", found: "Digits | None") -> dict[str, Any]:
+def _accuracy(model: "QuantizedNetwork", found: "Split | None") -> dict[str, Any]:
     """The accuracies recorded with the network, and those measured on the digits ``found`` (None: not measured)."""
-    from golden.quantization import accuracy
+    from golden.int8_images import run_images
 
     result = {"recorded": model.metadata.get("accuracy")}
     for part, values in (result["recorded"] or {}).items():
-        click.echo(f"Accuracy recorded on {part.replace('_', '-')} digits: {100 * values['int8_dense']:.2f} % dense, "
-                   f"{100 * values['int8_winners']:.2f} % with winners-take-all")
+        click.echo(f"Accuracy recorded on {part.replace('_', '-')} digits: {_percentages(values)}")
     if found is None:
         return result
-    right = {"dense": 0.0, "winners": 0.0}
-    count = len(found.labels)
-    with progress_bar("accuracy", 2 * count, "digits") as move:
-        for step, name in enumerate(right):
-            for start in range(0, count, IMAGES_AT_ONCE):
-                images, labels = (part[start:start + IMAGES_AT_ONCE] for part in found)
-                right[name] += len(labels) * accuracy(model, images, labels, dense=name == "dense")
-                move(step * count + start + len(labels))
-    result["measured"] = {"digits": count} | {f"int8_{name}": number / count for name, number in right.items()}
-    click.echo(f"Accuracy measured now on {count:,} digits: {100 * right['dense'] / count:.2f} % dense, "
-               f"{100 * right['winners'] / count:.2f} % with winners-take-all")
+    right = {f"int8_{name}": run_images(model, found, dense=name == "dense", progress=progress_of).accuracy
+             for name in ("dense", "winners")}
+    result["measured"] = {"digits": len(found.labels)} | right
+    click.echo(f"Accuracy measured now on {len(found.labels):,} digits: {_percentages(right)}")
     return result
+
+
+def _percentages(accuracies: Mapping[str, float]) -> str:
+    texts = {"int8_dense": "dense", "int8_winners": "with winners-take-all"}
+    return ", ".join(f"{100 * accuracies[name]:.2f} % {text}" for name, text in texts.items() if name in accuracies)
 
 
 def _classes(classes: dict[str, int], label: int | None) -> str:

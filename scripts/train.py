@@ -1,27 +1,74 @@
-"""``winnow train``: a baseline, winners-take-all with fine-tuning, and the int8 network."""
+"""``winnow train``: a baseline, pruned weights, winners-take-all with fine-tuning, and the int8 network."""
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from scripts.options import INPUT_FILE, OutputPath, Refusal, command_line, progress_of, seed_option
+from scripts.checkpoints import resumable
+from scripts.layer_numbers import read_numbers, read_rounds
+from scripts.options import (
+    INPUT_FILE,
+    OutputPath,
+    Refusal,
+    command_line,
+    engine_config,
+    engine_options,
+    progress_of,
+    seed_option,
+)
+from scripts.training_report import engine_report, engine_text, measure, numbers_text, text_of
 
 if TYPE_CHECKING:
     from golden.dasnet.finetune import Step
+    from golden.dasnet.pruning import Layer, Pruning
     from golden.dasnet.recipes import Recipe
     from golden.dasnet.trained import Trained
-    from golden.dasnet.winners import WinnerStatistics
-    from golden.datasets import Dataset
-    from golden.network import QuantizedNetwork
+    from golden.dasnet.training import Schedule
+    from golden.datasets import Dataset, Split
+    from hw.config import EngineConfig
 
 data_option = click.option(
     "--data", type=click.Path(file_okay=False, exists=True, path_type=Path), envvar="WINNOW_DATA", show_envvar=True,
     help="Folder of the data set's files.", required=True)
 threads_option = click.option("--threads", type=click.IntRange(1),
                               help="Cores of PyTorch; results repeat with the same number.  [default: all]")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Changes:
+    """What is done to a baseline: {layer: number} of each option, ``rounds`` those of each."""
+
+    rounds: list[dict[str, float]]
+    rates: dict[str, float]
+    neurons: dict[str, float]
+    magnitudes: dict[str, float]
+    blocks: dict[str, float]
+
+    @property
+    def prunes(self) -> bool:
+        """Whether weights are set to zero."""
+        return bool(self.magnitudes or self.blocks)
+
+    @property
+    def ranks(self) -> bool:
+        """Whether winners are taken."""
+        return bool(self.rounds or self.rates or self.neurons)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trainings:
+    """What all trainings of a command share: ``pretraining`` and ``tuning`` are schedules, ``work`` the folder of
+    their checkpoints."""
+
+    dataset: "Dataset"
+    pretraining: "Schedule"
+    tuning: "Schedule"
+    seed: int
+    work: Path
 
 
 @click.command(short_help="Train a network with winners-take-all and quantize it.")
@@ -33,113 +80,165 @@ threads_option = click.option("--threads", type=click.IntRange(1),
                    "--max-drop.")
 @click.option("--winner-rate", "rates", multiple=True, metavar="[LAYER=]R",
               help="Fixed winner rates, for all ranked layers or for one; layers not named rank nothing.")
+@click.option("--neuron-energy", "neurons", multiple=True, metavar="[LAYER=]E",
+              help="Fully connected layers, all ranked ones or this one, choose for each input as many winners as "
+                   "have this cumulative energy (Eq. 2), not a fixed number.")
 @click.option("--max-drop", type=click.FloatRange(0, 1), default=0.01, show_default=True,
               help="Loss of accuracy that ends the rounds: the last one within it is kept.")
 @click.option("--score", type=click.Choice(["max", "mean"]), default="max", show_default=True,
               help="What ranks a channel: its largest value (Eq. 4) or its mean (Eq. 3).")
-@click.option("--baseline", type=INPUT_FILE, help="Start from this FILE.pt of winnow train, do not train a baseline.")
-@click.option("--weights", type=INPUT_FILE, help="Start from published weights (akamaster's resnet20, resnet56).")
+@click.option("--prune", "magnitudes", multiple=True, metavar="[LAYER=]S",
+              help="Leave out this fraction of the weights, the smallest, of all fully connected layers or of one "
+                   "layer, before winners are taken.")
+@click.option("--prune-blocks", "blocks", multiple=True, metavar="[LAYER=]S",
+              help="Leave out this fraction of the blocks of weights, --cols output channels of an input channel, "
+                   "which the engine then skips: of one layer, or of all but the first, the last and depthwise ones.")
+@click.option("--baseline", type=INPUT_FILE,
+              help="Start from this FILE.pt of winnow train, do not train a baseline; its zero weights stay zero.")
+@click.option("--weights", type=INPUT_FILE,
+              help="Train the baseline from published weights (akamaster's resnet20, resnet56).")
 @click.option("--epochs", type=click.IntRange(0),
-              help="Of fine-tuning with winners; without, of the baseline.  [default: the recipe's]")
+              help="Of each fine-tuning; where there is none, of the baseline.  [default: the recipe's]")
+@click.option("--hold-out", is_flag=True,
+              help="Do not train on the 5,000 MNIST digits that are bundled, and report the accuracy on them.")
 @click.option("--download", is_flag=True, help="Fetch files of the data set that are absent, where it is public.")
 @click.option("--out", type=OutputPath(".pt"), help="The trained network; NAME.npz and NAME.json stand beside it.  "
                                                    "[default: NETWORK.pt]")
+@click.option("--plot", type=OutputPath(".png"), help="Draw accuracy against MACs of the rounds of --winner-energy.")
+@engine_options
 @threads_option
 @seed_option
-def train(network: str, data: Path, energies: tuple[str, ...], rates: tuple[str, ...], max_drop: float, score: str,
-          baseline: Path | None, weights: Path | None, epochs: int | None, download: bool, out: Path | None,
-          threads: int | None, seed: int) -> None:
+def train(network: str, data: Path, energies: tuple[str, ...], rates: tuple[str, ...], neurons: tuple[str, ...],
+          max_drop: float, score: str, magnitudes: tuple[str, ...], blocks: tuple[str, ...], baseline: Path | None,
+          weights: Path | None, epochs: int | None, hold_out: bool, download: bool, out: Path | None,
+          plot: Path | None, threads: int | None, seed: int, **sizes: Any) -> None:
     """Train NETWORK (mlp3, lenet4, convnet5, resnet20, resnet56, alexnet, mobilenet) and quantize it to int8.
 
-    Without --winner-energy and --winner-rate the baseline alone, which ranks nothing. With them the baseline is
-    fine-tuned with winners-take-all (DASNet, Fig. 8). Writes NAME.pt (float), NAME.npz (int8, for winnow simulate and
-    estimate) and NAME.json (accuracies, rates, MACs). The state is kept in the folder NAME.work after each epoch: after
-    Ctrl-C the same command goes on from there.
+    By itself the baseline alone, which ranks nothing and has all its weights. With --prune or --prune-blocks weights of
+    the baseline are set to zero and it is fine-tuned, they staying zero. With --winner-energy, --winner-rate or
+    --neuron-energy the network, pruned or not, is then fine-tuned with winners-take-all (DASNet, Fig. 8). Writes
+    NAME.pt (float), NAME.npz (int8, for winnow simulate and estimate) and NAME.json (accuracies, rates, MACs, cycles
+    and bytes that the model predicts for an engine of the sizes given). The state is kept in the folder NAME.work after
+    each epoch: after Ctrl-C the same command goes on from there.
 
     \b
     Examples:
       winnow train mlp3 --data DATA --out mlp3.pt
       winnow train mlp3 --data DATA --baseline mlp3.pt --winner-rate relu1=0.06 --winner-rate relu2=0.08 --out das.pt
       winnow train lenet4 --data DATA --winner-energy 0.95 --winner-energy 0.9 --winner-energy 0.85 --max-drop 0.001
+      winnow train lenet4 --data DATA --prune 0.8 --winner-rate 0.5
+      winnow train alexnet --data DATA --prune-blocks 0.5 --rows 8 --cols 16
       winnow train resnet20 --data DATA --weights resnet20-12fca82f.th --winner-rate 0.5 --epochs 2
     """
-    from dataclasses import replace
-
     import torch
 
-    from golden.checks import JobError
     from golden.dasnet.recipes import recipe
     from golden.datasets import load
-    from sim.report import write_json
 
-    plan = recipe(network)
-    ranked = tuple(plan.ranked)
-    rounds, fixed = _read_rounds(energies, ranked), _read_numbers("--winner-rate", rates, ranked)
-    if rounds and fixed:
-        raise click.UsageError("--winner-energy, --winner-rate: expected one of them, got both")
-    if baseline and weights:
-        raise click.UsageError("--baseline, --weights: expected one of them, got both")
+    config, plan = engine_config(**sizes), recipe(network)
+    changes = _read_changes(plan, energies=energies, rates=rates, neurons=neurons, magnitudes=magnitudes, blocks=blocks)
+    _refuse_contradictions(energies=energies, rates=rates, baseline=baseline, weights=weights, plot=plot)
+    if hold_out and plan.dataset != "mnist":
+        raise click.UsageError(f"--hold-out: expected a network of mnist, got one of {plan.dataset}")
     out = out or Path(f"{network}.pt")
     torch.set_num_threads(threads or torch.get_num_threads())
-    dataset = load(plan.dataset, data, download=download)
-    work = out.with_suffix(".work")
+    dataset, held = load(plan.dataset, data, download=download), None
+    if hold_out:
+        from golden import digits
+
+        held = digits.bundled()
+        dataset = digits.hold_out(dataset, held)
     click.echo(f"{command_line()}  (seed {seed})\n{dataset.source}: {len(dataset.train.labels):,} training images, "
                f"{len(dataset.test.labels):,} test images")
 
-    winners = bool(rounds or fixed)
-    schedule = plan.pretraining if winners or epochs is None else replace(plan.pretraining, epochs=epochs)
-    tuning = plan.fine_tuning if epochs is None else replace(plan.fine_tuning, epochs=epochs)
+    trainings = _trainings(plan, changes, epochs, dataset, seed, out.with_suffix(".work"))
     torch.manual_seed(seed)
-    try:
-        trained = _baseline(network, baseline, weights, schedule, dataset, seed, work)
-        before = trained.accuracy(dataset.test, dense=True, progress=progress_of)
-        steps = _take_winners(trained, rounds, fixed, tuning, dataset, max_drop, score, seed, work) if winners else []
-    except KeyboardInterrupt:
-        raise Refusal("interrupted; the same command goes on behind the last whole epoch") from None
-    except ValueError as error:
-        if isinstance(error, JobError):
-            raise
-        raise Refusal(str(error)) from None
-    quantized = trained.quantize(dataset, seed=seed)
-    report = measure(trained, quantized, dataset)
-    report |= {"baseline_accuracy": before, "command": command_line(), "seed": seed,
-               "rounds": [step.fields() for step in steps]}
-    trained.metadata.update(report)
-    trained.save(out)
-    quantized.metadata.update(report)
-    quantized.save(out.with_suffix(".npz"))
-    write_json(out.with_suffix(".json"), report)
-    shutil.rmtree(work, ignore_errors=True)
-    click.echo(f"{text_of(report)}\n{out}, {out.with_suffix('.npz')}, {out.with_suffix('.json')}: written")
+    measured = {}
+    with resumable(trainings.work, vars(changes) | {
+            "network": network, "seed": seed, "baseline": str(baseline), "weights": str(weights), "score": score,
+            "columns": config.columns, "hold_out": hold_out}):
+        trained = _baseline(network, baseline, weights, trainings)
+        measured["baseline_accuracy"] = trained.accuracy(dataset.test, dense=True, progress=progress_of)
+        pruning = _prune(trained, changes, config.columns, trainings)
+        if changes.prunes:
+            measured["pruned_accuracy"] = trained.accuracy(dataset.test, dense=True, progress=progress_of)
+        steps = _take_winners(trained, changes, max_drop, score, trainings, pruning)
+    measured |= {"training_images": len(dataset.train.labels), "hold_out": hold_out, "command": command_line(),
+                 "seed": seed, "rounds": [step.fields() for step in steps]}
+    text = _write(trained, measured, config, dataset, held, out, seed)
+    if plot:
+        from golden.dasnet.plots import plot_rounds
+
+        plot_rounds(steps, max_drop=max_drop, title=f"{network}, {dataset.source}: rounds").savefig(plot)
+    shutil.rmtree(trainings.work, ignore_errors=True)
+    click.echo(f"{text}\n{', '.join(str(out.with_suffix(suffix)) for suffix in ('.pt', '.npz', '.json'))}: written")
 
 
-def _read_numbers(option: str, stated: Sequence[str], ranked: tuple[str, ...]) -> dict[str, float]:
-    """{layer: number} of ``[LAYER=]NUMBER`` options; one without a layer is of all."""
-    found: dict[str, float] = {}
-    for text in stated:
-        layer, _, number = text.rpartition("=")
-        if layer and layer not in ranked:
-            raise Refusal(f"{option}: expected a layer among {', '.join(ranked)}, got {layer!r}")
-        try:
-            value = float(number)
-        except ValueError:
-            value = 0.0
-        if not 0 < value <= 1:
-            raise Refusal(f"{option}: expected a number above 0, at most 1, got {number!r}")
-        found |= {layer: value} if layer else dict.fromkeys(ranked, value)
-    return found
+# What is to be done
 
 
-def _read_rounds(stated: Sequence[str], ranked: tuple[str, ...]) -> list[dict[str, float]]:
-    """The thresholds of each round: of one without a layer, with those of single layers over it."""
-    single = [text for text in stated if "=" in text]
-    rounds = [_read_numbers("--winner-energy", [text, *single], ranked) for text in stated if "=" not in text]
-    return rounds or ([_read_numbers("--winner-energy", single, ranked)] if single else [])
+def _read_changes(plan: "Recipe", *, energies: tuple[str, ...], rates: tuple[str, ...], neurons: tuple[str, ...],
+                  magnitudes: tuple[str, ...], blocks: tuple[str, ...]) -> Changes:
+    """The options that name layers. Raises Refusal."""
+    from golden.dasnet.pruning import prunable
+
+    ranked, layers = tuple(plan.ranked), prunable(plan.build())
+    own = read_numbers("--neuron-energy", neurons, [name for name, kind in plan.ranked.items() if kind == "fc"])
+    others = [name for name in ranked if name not in own]
+    weighted = {"layers": tuple(layers), "whole": False}
+    return Changes(
+        rounds=[{name: one[name] for name in others if name in one}
+                for one in read_rounds("--winner-energy", energies, ranked)],
+        rates={name: rate for name, rate in read_numbers("--winner-rate", rates, ranked).items() if name in others},
+        neurons=own,
+        magnitudes=read_numbers("--prune", magnitudes, everyone=_fully_connected(layers), **weighted),
+        blocks=read_numbers("--prune-blocks", blocks, everyone=_with_blocks(layers), **weighted))
 
 
-def _baseline(name: str, baseline: Path | None, weights: Path | None, schedule: Any, dataset: "Dataset", seed: int,
-              work: Path) -> "Trained":
-    """The network before winners are taken: from a file, or trained here."""
+def _fully_connected(layers: "Mapping[str, Layer]") -> list[str]:
+    """The layers that --prune is of where it names none."""
+    from torch import nn
+
+    return [path for path, layer in layers.items() if isinstance(layer, nn.Linear)]
+
+
+def _with_blocks(layers: "Mapping[str, Layer]") -> list[str]:
+    """The layers that --prune-blocks is of where it names none.
+
+    Without the first and the last, whose few inputs or outputs the network needs, and those that run on the vector
+    unit, which leaves no blocks out.
+    """
+    return [path for path, layer in list(layers.items())[1:-1] if getattr(layer, "groups", 1) == 1]
+
+
+def _refuse_contradictions(*, energies: tuple[str, ...], rates: tuple[str, ...], baseline: Path | None,
+                           weights: Path | None, plot: Path | None) -> None:
+    for names, stated in (("--winner-energy, --winner-rate", (energies, rates)),
+                          ("--baseline, --weights", (baseline, weights))):
+        if all(stated):
+            raise click.UsageError(f"{names}: expected one of them, got both")
+    if plot and not energies:
+        raise click.UsageError("--plot: expected rounds of --winner-energy, got none")
+
+
+def _trainings(plan: "Recipe", changes: Changes, epochs: int | None, dataset: "Dataset", seed: int,
+               work: Path) -> Trainings:
+    """The recipe's schedules, of ``epochs`` where these are stated: the fine-tunings, if there are any."""
+    from dataclasses import replace
+
+    pretraining, tuning = plan.pretraining, plan.fine_tuning
+    if epochs is not None and (changes.ranks or changes.prunes):
+        tuning = replace(tuning, epochs=epochs)
+    elif epochs is not None:
+        pretraining = replace(pretraining, epochs=epochs)
+    return Trainings(dataset=dataset, pretraining=pretraining, tuning=tuning, seed=seed, work=work)
+
+
+# What is done
+
+
+def _baseline(name: str, baseline: Path | None, weights: Path | None, trainings: Trainings) -> "Trained":
+    """The network before anything is left out: from a file, or trained here."""
     from golden.dasnet.recipes import recipe
     from golden.dasnet.trained import Trained, read_published
     from golden.dasnet.training import train as train_network
@@ -154,82 +253,76 @@ def _baseline(name: str, baseline: Path | None, weights: Path | None, schedule: 
     network = recipe(name).build()
     if weights:
         read_published(network, weights)
-        return Trained(name=name, network=network)
-    work.mkdir(exist_ok=True)
-    train_network(network, dataset.train, recipe(name).view, schedule, seed=seed, checkpoint=work / "baseline.pt",
-                  progress=progress_of, label="baseline")
+    train_network(network, trainings.dataset.train, recipe(name).view, trainings.pretraining, seed=trainings.seed,
+                  checkpoint=trainings.work / "baseline.pt", progress=progress_of, label="baseline")
     return Trained(name=name, network=network)
 
 
-def _take_winners(trained: "Trained", rounds: list[dict[str, float]], fixed: dict[str, float], schedule: Any,
-                  dataset: "Dataset", max_drop: float, score: str, seed: int, work: Path) -> "list[Step]":
+def _prune(trained: "Trained", changes: Changes, columns: int, trainings: Trainings) -> "Pruning | None":
+    """Set weights to zero and fine-tune the others; what keeps zeros zero, None where there are none."""
+    from copy import deepcopy
+
+    import torch
+
+    from golden.dasnet.pruning import Pruning, prune, zero_masks
+    from golden.dasnet.training import take
+    from golden.dasnet.training import train as train_network
+
+    network, view = trained.network, trained.recipe.view
+    if not changes.prunes:
+        masks = zero_masks(network)
+        return Pruning(network, masks) if masks else None
+    teacher = deepcopy(network)
+    pruning = prune(network, view.plain(take(trainings.dataset.test.images, torch.arange(1))),
+                    magnitudes=changes.magnitudes, blocks=changes.blocks, columns=columns)
+    train_network(network, trainings.dataset.train, view, trainings.tuning, seed=trainings.seed,
+                  checkpoint=trainings.work / "pruned.pt", progress=progress_of, label="pruned", teacher=teacher,
+                  after_step=pruning.apply)
+    return pruning
+
+
+def _take_winners(trained: "Trained", changes: Changes, max_drop: float, score: str, trainings: Trainings,
+                  pruning: "Pruning | None") -> "list[Step]":
     """Fine-tune with winners, in rounds or at fixed rates."""
     from copy import deepcopy
 
-    from golden.dasnet.finetune import fine_tune, flow
+    from golden.dasnet.finetune import fine_tune, flow, rules_of
+    from golden.winner_rule import WinnerRule
 
-    view = trained.recipe.view
-    work.mkdir(exist_ok=True)
-    if rounds:
-        return flow(trained.network, list(rounds[0]), rounds, dataset.train, dataset.test, view, schedule,
-                    max_drop=max_drop, seed=seed, folder=work, progress=progress_of, score=score,
-                    report=lambda step: click.echo(f"energies {_numbers(step.energies)}: rates {_numbers(step.rates)}, "
-                                                   f"accuracy {step.accuracy:.2%} (-{step.drop:.2%}), "
-                                                   f"{step.reduction:.1%} of the MACs saved"))
-    fine_tune(trained.network, fixed, dataset.train, view, schedule, seed=seed, checkpoint=work / "winners.pt",
-              progress=progress_of, label="winners", score=score, teacher=deepcopy(trained.network))
+    if not changes.ranks:
+        return []
+    dataset, view = trainings.dataset, trained.recipe.view
+    rules = {name: WinnerRule(select="energy", eps=energy) for name, energy in changes.neurons.items()}
+    shared = {"seed": trainings.seed, "progress": progress_of, "after_step": pruning and pruning.apply}
+    if changes.rounds:
+        return flow(trained.network, list(changes.rounds[0]), changes.rounds, dataset.train, dataset.test, view,
+                    trainings.tuning, max_drop=max_drop, folder=trainings.work, score=score, rules=rules,
+                    report=lambda step: click.echo(f"energies {numbers_text(step.energies)}: "
+                                                   f"rates {numbers_text(step.rates)}, "
+                                                   f"accuracy {step.accuracy:.2%} ({-step.drop:+.2%}), "
+                                                   f"{step.reduction:.1%} of the MACs saved"), **shared)
+    fine_tune(trained.network, rules_of(changes.rates, score) | rules, dataset.train, view, trainings.tuning,
+              checkpoint=trainings.work / "winners.pt", label="winners", teacher=deepcopy(trained.network), **shared)
     return []
 
 
-def _numbers(values: dict[str, float]) -> str:
-    return ", ".join(f"{name} {value:.3g}" for name, value in values.items())
+def _write(trained: "Trained", measured: dict[str, Any], config: "EngineConfig", dataset: "Dataset",
+           held: "Split | None", out: Path, seed: int) -> str:
+    """Quantize, measure, and write the three files; returns the report as people read it."""
+    from hw.plan import PlanError
+    from sim.report import write_json
 
-
-def measure(trained: "Trained", quantized: "QuantizedNetwork", dataset: "Dataset") -> dict[str, Any]:
-    """Accuracies on the test images, float and int8, dense and with winners; winner rates; MACs of an image."""
-    import torch
-
-    from golden.dasnet import macs
-    from golden.dasnet.finetune import winner_statistics
-    from golden.dasnet.trained import run_int8
-    from golden.dasnet.training import take
-
-    test, view = dataset.test, trained.recipe.view
-    names = {"dense": True, "winners": False} if trained.rules else {"dense": True}
-    accuracies: dict[str, float] = {}
-    for name, dense in names.items():
-        accuracies[f"float_{name}"] = trained.accuracy(test, dense=dense, progress=progress_of)
-        accuracies[f"int8_{name}"] = run_int8(quantized, test, dense=dense, progress=progress_of).accuracy
-    statistics = winner_statistics(trained.network, test, view) if trained.rules else {}
-    rates = {name: one.rate for name, one in statistics.items()}
-    counted = macs.count(trained.network, view.plain(take(test.images, torch.arange(1))), rates)
-    dense, sparse = macs.total(counted)
-    return {"network": trained.name, "source": dataset.source, "test_images": len(test.labels),
-            "accuracy": {"test": accuracies}, "winner_rates_of_submodules": rates,
-            "pruned": _pruned(trained.recipe, statistics),
-            "macs": {"dense": dense, "winners": sparse, "reduction": macs.reduction(counted)}}
-
-
-def _pruned(recipe: "Recipe", statistics: "dict[str, WinnerStatistics]") -> dict[str, float]:
-    """The fraction of losers among all feature maps and among all neurons that rank, as DASNet counts them."""
-    found = {}
-    for kind, label in (("conv", "feature_maps"), ("fc", "neurons")):
-        ones = [one for name, one in statistics.items() if recipe.ranked.get(name) == kind]
-        if ones:
-            found[label] = 1 - sum(one.rate * len(one.wins) for one in ones) / sum(len(one.wins) for one in ones)
-    return found
-
-
-def text_of(report: dict[str, Any]) -> str:
-    """A report as people read it."""
-    lines = [f"{report['network']}, {report['source']}, {report['test_images']:,} test images"]
-    if "baseline_accuracy" in report:
-        lines.append(f"  {'baseline':14} {report['baseline_accuracy']:.2%}")
-    lines += [f"  {name.replace('_', ' '):14} {value:.2%}" for name, value in report["accuracy"]["test"].items()]
-    if report["winner_rates_of_submodules"]:
-        lines.append(f"  winner rates   {_numbers(report['winner_rates_of_submodules'])}")
-        lines += [f"  {name.replace('_', ' '):14} {value:.1%} pruned" for name, value in report["pruned"].items()]
-    found = report["macs"]
-    lines.append(f"  MACs           {found['dense']:,} dense, {found['winners']:,.0f} of winners, "
-                 f"{found['reduction']:.1%} saved")
-    return "\n".join(lines)
+    quantized = trained.quantize(dataset, seed=seed)
+    report = measure(trained, quantized, dataset, held) | measured
+    trained.metadata.update(report)
+    trained.save(out)
+    quantized.metadata.update(report)
+    quantized.save(out.with_suffix(".npz"))
+    text = text_of(report)
+    try:
+        report["engine"] = engine_report(quantized, config)
+        text += f"\n{engine_text(report['engine'])}"
+    except PlanError as error:  # What has been trained is worth more than an engine that it does not fit.
+        text += f"\n  no engine      {error}"
+    write_json(out.with_suffix(".json"), report)
+    return text

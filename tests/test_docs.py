@@ -132,8 +132,8 @@ def test_links_lead_somewhere(name):
         assert not anchor or anchor in anchors(page.read_text()), target
 
 
-@pytest.mark.parametrize("name", [*NAMES, *(f"docs/results/{path.name}" for path in
-                                            sorted((ROOT / "docs/results").glob("*.json")))])
+@pytest.mark.parametrize("name", [*NAMES, *(str(path.relative_to(ROOT)) for path in
+                                            sorted((ROOT / "docs/results").rglob("*.json")))])
 def test_no_path_of_a_machine(name):
     assert not re.search(r"/(work|tmp|home|root|usr|opt|mnt)\b", (ROOT / name).read_text())
 
@@ -142,7 +142,10 @@ def test_examples_run(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     for example in blocks(README, "python"):
         exec(compile(example, "README.md", "exec"), {})
-    assert (tmp_path / "JOB.npz").exists() and "module winnow(" in (tmp_path / "winnow.sv").read_text()
+    assert (tmp_path / "JOB.npz").exists()
+    verilog, = (line for line in commands(README, "winnow") if "--only-verilog" in line)
+    assert main(shlex.split(verilog)[1:]) == 0
+    assert "module winnow(" in (tmp_path / "rtl/winnow.sv").read_text()
     for name, language in (("TOPOLOGY.csv", "csv"), ("NETWORK.json", "json")):
         text, = blocks(README, language)
         (tmp_path / name).write_text(text)

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from golden import lenet
 from golden.augmentation import center_crop, normalize, random_affine, random_crop, random_flip
 from golden.checks import JobError
 
@@ -87,9 +86,11 @@ def test_normalize():
     assert normalize(images.double() / 255, (0, 0), (1, 1)).dtype == torch.float64
 
 
-def test_random_affine_is_that_of_lenet_by_default():
+def test_random_affine_moves_as_far_as_it_says_by_default():
     images = random_images(5, (1, 28, 28), dtype=torch.float32) / 255
-    torch.testing.assert_close(random_affine(images, generator(7)), lenet.augment(images, generator=generator(7)))
+    stated = random_affine(images, generator(7), turn=10, scale=0.1, shift=2)
+    assert torch.equal(random_affine(images, generator(7)), stated)
+    assert not torch.equal(random_affine(images, generator(7), turn=9), stated)
 
 
 @pytest.mark.parametrize("turn, scale, shift", [(0, 0, 3), (30, 0, 0), (0, 0.3, 0), (20, 0.2, 2)])

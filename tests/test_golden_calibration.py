@@ -10,9 +10,18 @@ from torch.nn import functional
 from golden.calibration import calibrate
 from golden.import_torch import import_torch
 from golden.job import JobError
+from golden.quantization import activation_scale
 from golden.torch_operators import read_network
 from golden.winner_rule import WinnerRule
 from tests.torch_modules import IMAGE, Net, drawn, images_of, pixels_of
+
+
+def test_activation_scale_holds_zero_exactly():
+    assert activation_scale(0.0, 25.5) == (pytest.approx(0.1), -128)
+    assert activation_scale(-1.0, 1.55) == (pytest.approx(0.01), -28)
+    assert activation_scale(2.0, 5.1) == (pytest.approx(0.02), -128)
+    with pytest.raises(ValueError, match="range: expected other values"):
+        activation_scale(0.0, 0.0)
 
 
 def test_pixels_have_their_own_scale():

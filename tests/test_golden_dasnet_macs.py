@@ -6,9 +6,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
-from golden import lenet
 from golden.checks import JobError
-from golden.dasnet.macs import LayerMacs, count, reduction, total
+from golden.dasnet.macs import LayerMacs, count, reduction, total, without_zeros
+from golden.dasnet.recipes import recipe
 from golden.dasnet.winners import attach, attached
 from golden.networks import build
 from golden.winner_rule import WinnerRule
@@ -177,7 +177,7 @@ def test_a_block_can_be_ranked_as_a_whole():
 
 
 def test_products_outside_of_layers_are_counted_or_refused():
-    kernel = torch.zeros(2, 8, 1, 1)
+    kernel = torch.ones(2, 8, 1, 1)
     found, = count(Net(lambda net, x: functional.conv2d(net.relu(x), kernel), relu=nn.ReLU()), torch.zeros(1, 8, 3, 3),
                    {"relu": 0.5})
     assert found == LayerMacs("", 9 * 16, 9 * 8, True)
@@ -196,11 +196,50 @@ def test_dense_counts_are_those_of_torch_and_of_the_int8_network():
     assert 2 * 3 * total(count(network, x, {}))[0] == counter.get_total_flops()
 
     example = torch.zeros(1, 1, 28, 28)
-    rates = {"winners.conv1": 16, "winners.conv2": 24, "winners.fc1": 154}
-    found = count(lenet.LeNet4(), example, rates)
+    found = count(recipe("lenet4").build(), example, {"pool1": 16, "pool2": 24, "relu3": 154})
     nodes = build("lenet4").layers
     assert [(layer.path, layer.dense) for layer in found] == [(node.name, node.macs) for node in nodes]
     assert [layer.winners / layer.dense for layer in found] == pytest.approx([1, 16 / 32, 24 / 64, 154 / 1024])
+
+
+def test_zero_weights_of_winners():
+    """Counted value by value: which products have a weight that is not zero, and an input that wins."""
+    generator = torch.Generator().manual_seed(3)
+    network = nn.Sequential()
+    for name, module in (
+            ("conv1", conv(2, 8)), ("relu1", nn.ReLU()), ("conv2", conv(8, 12, groups=2)), ("relu2", nn.ReLU()),
+            ("flatten", nn.Flatten()), ("fc1", nn.Linear(12 * 16, 10)), ("relu3", nn.ReLU()),
+            ("fc2", nn.Linear(10, 3))):
+        network.add_module(name, module)
+    for module in network.modules():
+        if hasattr(module, "weight"):
+            module.weight.data *= torch.rand(module.weight.shape, generator=generator) < 0.3
+    often = {"relu1": torch.rand(8, generator=generator), "relu2": torch.rand(12, generator=generator),
+             "relu3": torch.rand(10, generator=generator)}
+    found = {layer.path: layer for layer in count(network, torch.zeros(1, 2, 4, 4), often)}
+    used = {name: (network.get_submodule(name).weight != 0).double() for name in found}
+    expected = {"conv1": used["conv1"].sum() * 16, "conv2": 0.0, "fc1": 0.0}
+    for output in range(12):
+        for channel in range(4):  # of the output's group
+            expected["conv2"] += 16 * used["conv2"][output, channel].sum() * often["relu1"][4 * (output // 6) + channel]
+    for neuron in range(12 * 16):
+        expected["fc1"] += used["fc1"][:, neuron].sum() * often["relu2"][neuron // 16]
+    expected["fc2"] = (used["fc2"] * often["relu3"]).sum()
+    for name, value in expected.items():
+        assert found[name].winners - found[name].winner_zeros == pytest.approx(value.item(), rel=1e-6), name
+        assert found[name].dense - found[name].zeros == used[name].sum() * (16 if name.startswith("conv") else 1)
+    assert found["conv2"].winners == pytest.approx(found["conv2"].dense * often["relu1"].mean().item())
+    static, both = without_zeros(list(found.values()))
+    assert static == sum(layer.dense - layer.zeros for layer in found.values())
+    assert both == pytest.approx(sum(expected.values()).item())
+
+
+def test_winners_of_joined_tensors_keep_their_places():
+    network = Net(lambda net, x: net.last(torch.cat((net.right(x), net.left(x)), 1)), left=conv(2, 2, 1),
+                  right=conv(2, 3, 1), last=conv(5, 1, 1))
+    network.last.weight.data = torch.tensor([0.0, 1, 0, 1, 0]).reshape(1, 5, 1, 1)
+    layer = count(network, torch.zeros(1, 2, 1, 1), {"left": torch.tensor([0.25, 0.5])})[-1]
+    assert layer.winners == 3 + 0.75 and layer.winners - layer.winner_zeros == 1 + 0.25
 
 
 def test_bad_arguments_are_refused_by_name():
@@ -209,6 +248,9 @@ def test_bad_arguments_are_refused_by_name():
             ({"relu9": 0.5}, "layer: expected one of relu, conv, got 'relu9'"),
             ({"relu": 0}, "layer relu: expected a winner rate or a number of winners, above 0, got 0"),
             ({"relu": "half"}, "layer relu: expected a winner rate or a number of winners, above 0, got 'half'"),
+            ({"relu": torch.ones(7)}, "layer relu: expected how often each of 8 channels wins, got 7"),
+            ({"relu": torch.full((8,), 1.5)},
+             r"layer relu: expected how often each channel wins, \[C\] in 0\.\.1, got \[8\]"),
             ({"relu": 8.5}, r"layer relu: expected at most 8 winners, got 8\.5")):
         with pytest.raises(JobError, match=f"^{message}$"):
             count(network, x, winners)

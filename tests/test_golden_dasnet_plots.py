@@ -1,9 +1,19 @@
 """Plots: what is drawn is what was given."""
 
+import numpy as np
 import pytest
 
 from golden.checks import JobError
-from golden.dasnet.plots import MOST_BARS, plot_layer_rates, plot_pruned_maps, plot_pruned_neurons, plot_scores
+from golden.dasnet.finetune import Step
+from golden.dasnet.plots import (
+    COLORS,
+    MOST_BARS,
+    Curves,
+    plot_layer_rates,
+    plot_rounds,
+    plot_scores,
+    plot_thresholds,
+)
 
 
 def lines(axes) -> dict[str, list[tuple[float, float]]]:
@@ -16,33 +26,39 @@ def level(axes, name: str) -> set[float]:
     return {y for _, y in lines(axes)[name]}
 
 
-def test_accuracy_against_the_winner_rate_of_neurons(tmp_path):
-    points = [(0.5, 0.984), (0.064, 0.98)]
-    figure = plot_pruned_neurons({"MLP-3": points, "ConvNet-5": [(0.2, 0.85)]}, {"MLP-3": 0.985}, title="Fig. 3")
-    axes, = figure.axes
-    assert lines(axes)["MLP-3"] == sorted(points) and lines(axes)["ConvNet-5"] == [(0.2, 0.85)]
-    assert level(axes, "MLP-3, all neurons") == {0.985} and len(axes.get_lines()) == 3
-    assert axes.get_xlabel() == "winner rate of the fully connected layers" and axes.get_ylabel() == "accuracy"
-    assert axes.yaxis.get_major_formatter()(0.9845, None) == "98.45 %"
+def test_rates_and_accuracy_against_the_threshold(tmp_path):
+    rates = {"conv1": [(0.9, 0.8), (0.5, 0.3)], "conv2": [(0.5, 0.2), (0.9, 0.6)]}
+    kinds = {"neurons": Curves(rates={"fc1": [(0.5, 0.1), (0.9, 0.2)]}, accuracies=[(0.9, 0.99), (0.5, 0.97)]),
+             "feature maps": Curves(rates=rates, accuracies=[(0.5, 0.9), (0.9, 0.98)])}
+    figure = plot_thresholds(kinds, 0.994, title="LeNet-4")
+    first, second, third, fourth = figure.axes
+    assert lines(first) == {"fc1": [(0.5, 0.1), (0.9, 0.2)]}
+    assert lines(third) == {name: sorted(points) for name, points in rates.items()}
+    assert lines(second)["winners among neurons"] == [(0.5, 0.97), (0.9, 0.99)]
+    assert lines(fourth)["winners among feature maps"] == [(0.5, 0.9), (0.9, 0.98)]
+    assert level(second, "all take part") == level(fourth, "all take part") == {0.994}
+    assert [axes.get_ylabel() for axes in figure.axes] == ["winner rate of neurons", "accuracy",
+                                                           "winner rate of feature maps", "accuracy"]
+    assert first.yaxis.get_major_formatter()(0.9845, None) == "98.45 %"
     figure.savefig(tmp_path / "plot.png")
     assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
+    # Where accuracies have not been measured there is no place for them.
+    alone, = plot_thresholds({"feature maps": Curves(rates=rates)}, 0.0, title="").axes
+    assert list(lines(alone)) == list(rates)
 
 
-def test_scores_of_each_network_side_by_side():
-    curves = {"LeNet-4": {"max": [(0.5, 0.99), (0.9, 0.994)], "mean": [(0.5, 0.98)]},
-              "ConvNet-5": {"max": [(0.5, 0.8)]}}
-    left, right = plot_scores(curves, {"LeNet-4": 0.995}, title="Fig. 5").axes
-    assert lines(left)["max score"] == [(0.5, 0.99), (0.9, 0.994)] and lines(left)["mean score"] == [(0.5, 0.98)]
-    assert level(left, "all channels") == {0.995} and list(lines(right)) == ["max score"]
-    assert [axes.get_title(loc="left") for axes in (left, right)] == list(curves)
+def test_many_layers_have_colors_of_their_own():
+    rates = {f"layer{number}": [(0.5, number / 30), (0.9, number / 20)] for number in range(18)}
+    axes, = plot_thresholds({"feature maps": Curves(rates=rates)}, 0.0, title="").axes
+    assert len({line.get_color() for line in axes.get_lines()}) == 18 > len(COLORS)
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == list(rates)
 
 
-def test_rates_and_accuracy_against_the_threshold():
-    rates = {"conv1": [(0.9, 0.8), (0.5, 0.3)], "conv2": [(0.5, 0.2), (0.9, 0.6)]}
-    left, right = plot_pruned_maps(rates, [(0.5, 0.97), (0.9, 0.99)], 0.994, title="Fig. 6").axes
-    assert lines(left) == {name: sorted(points) for name, points in rates.items()}
-    assert lines(right)["winners only"] == [(0.5, 0.97), (0.9, 0.99)] and level(right, "all channels") == {0.994}
-    assert list(lines(plot_pruned_maps(rates, [(0.5, 0.9)], title="").axes[1])) == ["winners only"]
+def test_scores_side_by_side():
+    curves = {"max score": [(0.9, 0.994), (0.5, 0.99)], "mean score": [(0.5, 0.98)]}
+    axes, = plot_scores(curves, 0.995, across="winner rate", title="Fig. 5").axes
+    assert lines(axes)["max score"] == [(0.5, 0.99), (0.9, 0.994)] and lines(axes)["mean score"] == [(0.5, 0.98)]
+    assert level(axes, "all channels") == {0.995} and axes.get_xlabel() == "winner rate"
 
 
 def test_rates_of_few_layers_are_bars():
@@ -67,12 +83,41 @@ def test_rates_of_many_layers_are_lines():
     assert axes.get_xticklabels()[0].get_rotation() == 90
 
 
+def close(found, expected) -> bool:
+    return np.asarray(found) == pytest.approx(np.asarray(expected))
+
+
+def step(energy: float, accuracy: float, reduction: float) -> Step:
+    return Step(energies={"pool1": energy, "relu3": energy}, rates={}, accuracy=accuracy, drop=0.99 - accuracy,
+                macs=1000 * (1 - reduction), reduction=reduction, checkpoint="")
+
+
+def test_rounds():
+    steps = [step(0.9, 0.989, 0.2), step(0.8, 0.986, 0.4), step(0.7, 0.97, 0.6)]
+    axes, = plot_rounds(steps, max_drop=0.005, title="rounds").axes
+    points = [(1.0, 0.99), (0.8, 0.989), (0.6, 0.986), (0.4, 0.97)]
+    assert close(lines(axes)["_line"], points) and level(axes, "all channels") == {0.99}
+    assert list(level(axes, "-0.5 %")) == pytest.approx([0.985])
+    drawn = {one.get_label(): one.get_offsets() for one in axes.collections}
+    for name, expected in (("within the bound", points[1:3]), ("beyond it", points[3:]), ("kept", points[2:3])):
+        assert close(drawn.pop(name), expected)
+    assert not drawn
+    assert [text.get_text() for text in axes.texts] == ["90 %", "80 %", "70 %"]
+    # Nothing is kept where the first round is beyond the bound.
+    axes, = plot_rounds(steps[2:], max_drop=0.005, title="").axes
+    assert [one.get_label() for one in axes.collections] == ["beyond it"]
+
+
 def test_bad_arguments_are_refused_by_name():
+    with pytest.raises(JobError, match=r"^kinds: expected at least one, got none$"):
+        plot_thresholds({}, 0.0, title="")
     with pytest.raises(JobError, match=r"^curves: expected at least one, got none$"):
-        plot_pruned_neurons({}, {}, title="")
+        plot_thresholds({"neurons": Curves(rates={})}, 0.0, title="")
     with pytest.raises(JobError, match=r"^curve max: expected at least one point, got none$"):
-        plot_scores({"LeNet-4": {"max": []}}, {}, title="")
+        plot_scores({"max": []}, 0.0, across="", title="")
     with pytest.raises(JobError, match=r"^rates: expected at least one layer, got none$"):
         plot_layer_rates({}, title="")
     with pytest.raises(JobError, match=r"^layer fc1: expected rates at \[0\.5, 0\.9\], got \[0\.5\]$"):
         plot_layer_rates({"conv1": {0.5: 0.1, 0.9: 0.2}, "fc1": {0.5: 0.1}}, title="")
+    with pytest.raises(JobError, match=r"^steps: expected at least one round, got none$"):
+        plot_rounds([], max_drop=0.1, title="")

@@ -5,8 +5,19 @@ import torch
 from torch import nn
 
 from golden.checks import JobError
-from golden.dasnet.pruning import Pruning, block_masks, block_norms, magnitude_masks, sparsity
-from golden.quantization import quantize_layer
+from golden.dasnet.pruning import (
+    Pruning,
+    block_masks,
+    block_norms,
+    linear_taps,
+    magnitude_masks,
+    prunable,
+    prune,
+    sparsity,
+    zero_masks,
+)
+from golden.dasnet.recipes import recipe
+from golden.import_torch import import_torch
 from golden.sparsity import zero_blocks
 from hw.packing import used_blocks
 
@@ -25,10 +36,9 @@ def small_network() -> nn.Sequential:
 
 
 def int8_weight(layer: nn.Module, kernel: tuple[int, int]):
-    """The weight int8 [O,C/groups,KH,KW] of the layer quantized as a convolution."""
-    weight = layer.weight.reshape(len(layer.weight), -1, *kernel)
-    return quantize_layer(name="layer", weight=weight, bias=layer.bias, input_scale=0.1, input_zero_point=0,
-                          output_range=(0.0, 1.0), relu=True).tensors.weight
+    """The weight int8 [O,C/groups,KH,KW] of the layer quantized as a convolution, each output channel to 127."""
+    weight = layer.weight.detach().reshape(len(layer.weight), -1, *kernel)
+    return (127 * weight / weight.abs().amax((1, 2, 3), keepdim=True)).round().to(torch.int8).numpy()
 
 
 def test_magnitude_masks_leave_out_the_smallest():
@@ -110,6 +120,44 @@ def test_masks_outlive_a_checkpoint(tmp_path):
     assert torch.equal(other.fc1.weight, network.fc1.weight) and torch.equal(resumed.masks["fc1"], pruning.masks["fc1"])
 
 
+def test_blocks_and_weights_together():
+    network, x = small_network(), torch.zeros(1, 5, 4, 4)
+    blocks, magnitudes = {"conv": 0.4, "fc1": 0.3}, {"fc1": 0.5, "fc2": 0.25}
+    before = {path: layer.weight.detach().clone() for path, layer in prunable(network).items()}
+    pruning = prune(network, x, magnitudes=magnitudes, blocks=blocks, columns=4)
+    zeros = {path: one.zeros for path, one in sparsity(network).items()}
+    # conv: 3 of 5 groups of 4 outputs times 5 inputs stay; fc1: half of all, its blocks among them; fc2: 8 of 33.
+    assert zeros == {"conv": 6 * 4 * 9, "grouped": 0, "depthwise": 0, "fc1": 220, "fc2": 8}
+    expected = block_masks(small_network(), {"fc1": 0.3}, columns=4, taps={"fc1": 4})["fc1"]
+    assert (network.fc1.weight[~expected] == 0).all()
+    left = before["fc1"][expected].abs()
+    assert torch.equal(network.fc1.weight != 0, expected & (before["fc1"].abs() >= left.sort().values[-220]))
+    assert sorted(pruning.masks) == ["conv", "fc1", "fc2"]
+    assert all(torch.equal(mask, network.get_submodule(path).weight != 0) for path, mask in pruning.masks.items())
+    # A second time the same fractions leave out what is zero already.
+    prune(network, x, magnitudes=magnitudes, blocks=blocks, columns=4)
+    assert {path: one.zeros for path, one in sparsity(network).items()} == zeros
+    # The engine's network has these blocks.
+    images = torch.rand(8, 5, 4, 4, generator=torch.Generator().manual_seed(2))
+    found = import_torch(network.eval(), images[:1], images).zero_blocks(4)
+    assert found["conv"].sum() == 6 and found["fc1"].sum() >= round(0.3 * 30)
+
+
+@pytest.mark.parametrize("name, taps", [("mlp3", {"fc1": 1, "fc2": 1, "fc3": 1}), ("lenet4", {"fc1": 49, "fc2": 1}),
+                                        ("resnet20", {"linear": 1}), ("alexnet", {"fc6": 16, "fc7": 1, "fc8": 1})])
+def test_taps_of_linear_layers(name, taps):
+    shape = {"mlp3": (784,), "lenet4": (1, 28, 28)}.get(name, (3, 32, 32))
+    assert linear_taps(recipe(name).build(), torch.zeros(1, *shape)) == taps
+
+
+def test_masks_of_what_is_zero():
+    network = small_network()
+    assert zero_masks(network) == {}
+    network.fc2.weight.data[1, 2] = 0
+    masks = zero_masks(network)
+    assert list(masks) == ["fc2"] and (~masks["fc2"]).nonzero().tolist() == [[1, 2]]
+
+
 def test_sparsity_counts_zeros():
     network = small_network()
     assert {path: (one.weights, one.zeros) for path, one in sparsity(network).items()} == {
@@ -122,6 +170,8 @@ def test_bad_arguments_are_refused_by_name():
     network = small_network()
     mask = torch.ones(11, 40)
     cases = [
+        (lambda: prune(network, torch.zeros(1, 5, 4, 4), magnitudes={}, blocks={"pool": 0.5}, columns=4),
+         "blocks: expected layers among conv, grouped, depthwise, fc1, fc2, got 'pool'"),
         (lambda: magnitude_masks(network, {"fc9": 0.5}), "layer: expected one of conv, .*, got 'fc9'"),
         (lambda: magnitude_masks(network, {"relu1": 0.5}), "layer relu1: expected a Conv2d or Linear, got ReLU"),
         (lambda: magnitude_masks(network, {"fc1": 1.5}), r"layer fc1: expected a fraction in 0\.\.1, got 1\.5"),

@@ -126,7 +126,7 @@ def test_fine_tuning_keeps_the_winners(baseline, data, tmp_path):
     rates = {"relu1": 0.05, "relu2": 0.1}
     attach(network, rules_of(rates))
     before = accuracy(network, data.test, view)
-    fine_tune(network, rates, data.train, view, replace(QUICK, distillation=0.5), seed=0, label="",
+    fine_tune(network, rules_of(rates), data.train, view, replace(QUICK, distillation=0.5), seed=0, label="",
               checkpoint=tmp_path / "it.pt", progress=straight, teacher=copy_of(baseline))
     assert accuracy(network, data.test, view) > max(0.9, before)
     assert mean_rates(network, data.test, view) == {"relu1": 15 / 300, "relu2": 10 / 100}
@@ -240,6 +240,19 @@ def test_file_and_int8_form(baseline, data, tmp_path):
         np.testing.assert_array_equal(run.counts[name], chosen.sum(1))
         np.testing.assert_array_equal(run.frequency[name], chosen.mean(0))
     assert abs(run_int8(int8, data.test).accuracy - loaded.accuracy(data.test, dense=False)) < 0.03
+
+
+def test_int8_form_is_that_of_the_file(data, tmp_path):
+    """Training leaves convolutions' weights channels last, a file does not."""
+    torch.manual_seed(4)
+    network = recipe("lenet4").build().eval().to(memory_format=torch.channels_last)
+    attach(network, rules_of({"pool1": 0.5}))
+    trained = Trained(name="lenet4", network=network)
+    trained.save(tmp_path / "it.pt")
+    found = [one.quantize(data) for one in (trained, Trained.load(tmp_path / "it.pt"))]
+    for one, other in zip(*(one.layers for one in found), strict=True):
+        for name in ("weight", "bias", "multiplier", "shift", "output_scale", "output_zero_point"):
+            np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
 
 
 def test_files_of_others_are_refused(tmp_path, data):

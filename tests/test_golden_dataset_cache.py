@@ -20,19 +20,7 @@ from golden.dataset_files import IDX_NAMES
 from golden.datasets import load
 from tests.image_files import CIFAR, MNIST, check_split, idx_bytes, refused, write_cifar, write_mnist
 
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    """A cache of the test's own, and no data folder."""
-    monkeypatch.setenv("WINNOW_CACHE", str(tmp_path / "cache"))
-    monkeypatch.delenv("WINNOW_DATA", raising=False)
-    return tmp_path / "cache" / "datasets"
-
-
-@pytest.fixture
-def folder(tmp_path):
-    (tmp_path / "data").mkdir()
-    return tmp_path / "data"
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 # The cache
@@ -72,13 +60,13 @@ def test_changed_file_is_decoded_anew_though_size_and_time_are_equal(folder):
     check_split(load("mnist", folder).train, 255 - MNIST[0][0][:, None], MNIST[0][1])
 
 
-def test_interrupted_decoding_leaves_nothing(folder, cache, monkeypatch):
+def test_interrupted_decoding_leaves_nothing(folder, own_cache, monkeypatch):
     write_mnist(folder)
     with monkeypatch.context() as patch:
         patch.setattr(np, "square", functools.partial(raise_, KeyboardInterrupt))  # in the midst of the training images
         with pytest.raises(KeyboardInterrupt):
             load("mnist", folder)
-    assert [item.suffix for item in cache.iterdir()] == [".lock"]
+    assert [item.suffix for item in own_cache.iterdir()] == [".lock"]
     check_split(load("mnist", folder).test, MNIST[1][0][:, None], MNIST[1][1])
 
 
@@ -86,11 +74,11 @@ def raise_(error, *_, **__):
     raise error
 
 
-def test_what_a_killed_process_left_is_cleared(folder, cache):
+def test_what_a_killed_process_left_is_cleared(folder, own_cache):
     write_mnist(folder)
     load("mnist", folder)
-    (whole,) = (item for item in cache.iterdir() if item.is_dir())
-    left = cache / f".{whole.name}.partial"
+    (whole,) = (item for item in own_cache.iterdir() if item.is_dir())
+    left = own_cache / f".{whole.name}.partial"
     whole.rename(left)
     load("mnist", folder)
     assert whole.is_dir() and not left.exists()
@@ -101,10 +89,10 @@ def test_what_a_killed_process_left_is_cleared(folder, cache):
     ("train-labels.npy", lambda old: old.replace(b"<i8", b"<u8")), ("dataset.json", lambda old: old[:20]),
     ("dataset.json", lambda old: b"[]"), ("dataset.json", lambda old: old.replace(b'"test": 30', b'"test": 31')),
 ])  # fmt: skip
-def test_damaged_cache_is_written_anew(folder, cache, name, content, monkeypatch):
+def test_damaged_cache_is_written_anew(folder, own_cache, name, content, monkeypatch):
     write_mnist(folder)
     load("mnist", folder)
-    (whole,) = (item for item in cache.iterdir() if item.is_dir())
+    (whole,) = (item for item in own_cache.iterdir() if item.is_dir())
     old = (whole / name).read_bytes()
     (whole / name).write_bytes(content(old))
     calls = count_reads(monkeypatch)

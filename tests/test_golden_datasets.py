@@ -34,18 +34,7 @@ DATA = Path(os.environ.get("WINNOW_DATA") or Path(__file__).parents[2] / "shared
 USUAL_CACHE = dataset_cache.cache_directory()
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    """A cache of the test's own, and no data folder."""
-    monkeypatch.setenv("WINNOW_CACHE", str(tmp_path / "cache"))
-    monkeypatch.delenv("WINNOW_DATA", raising=False)
-    return tmp_path / "cache" / "datasets"
-
-
-@pytest.fixture
-def folder(tmp_path):
-    (tmp_path / "data").mkdir()
-    return tmp_path / "data"
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 # MNIST and Fashion-MNIST
@@ -117,7 +106,7 @@ def broken_idx(content):
 
 
 @pytest.mark.parametrize("case", range(len(list(broken_idx(b"")))))
-def test_broken_idx_files_are_refused(folder, cache, case):
+def test_broken_idx_files_are_refused(folder, own_cache, case):
     write_mnist(folder, suffix="")
     plain = folder / IDX_NAMES[0]
     _, compressed, content, expected = list(broken_idx(plain.read_bytes()))[case]
@@ -126,7 +115,7 @@ def test_broken_idx_files_are_refused(folder, cache, case):
     path.write_bytes(content)
     message = refused("mnist", folder)
     assert expected in message and (str(path) in message or "labels" in message)
-    assert [item.name for item in cache.iterdir() if not item.name.endswith(".lock")] == []
+    assert [item.name for item in own_cache.iterdir() if not item.name.endswith(".lock")] == []
 
 
 def test_labels_must_be_as_many_as_images_and_below_the_classes(folder):

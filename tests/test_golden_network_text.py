@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from golden import lenet, network_text
+from golden import network_text
 from golden.job import JobError, Ranking
 from golden.layers import ConvLayer
 from golden.network import NetworkInput, QuantizedNetwork
+from golden.networks import MODEL_PATH
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "network.md"
 EXAMPLE = json.loads(re.search(r"```json\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)[1])
@@ -78,7 +79,7 @@ def test_a_network_without_weights_of_its_own_is_a_text_alone(tmp_path):
 
 
 def test_weights_lie_beside_the_text(tmp_path):
-    network = QuantizedNetwork.load(lenet.MODEL_PATH)
+    network = QuantizedNetwork.load(MODEL_PATH)
     network.save(tmp_path / "lenet.json")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["lenet.json", "lenet.npz"]
     after = QuantizedNetwork.load(tmp_path / "lenet.json")

@@ -5,9 +5,11 @@ import json
 import numpy as np
 import pytest
 
+from golden.dasnet.trained import Trained
 from golden.network import QuantizedNetwork, read_rates
 from scripts import options
 from scripts.cli import main
+from scripts.simulate import _accuracy
 from tests.image_files import write_mnist
 from tests.test_golden_dasnet_training import make_split
 
@@ -43,7 +45,10 @@ def test_train(folder, capsys):
     assert not list(folder.glob("*.work"))
 
 
-def test_evaluate(folder, capsys):
+def test_evaluate(folder, capsys, monkeypatch):
+    quantize, seeds = Trained.quantize, []
+    monkeypatch.setattr(Trained, "quantize", lambda self, data, *, seed: seeds.append(seed) or quantize(self, data,
+                                                                                                      seed=seed))
     report = json.loads((folder / "winners.json").read_text())
     for name in ("winners.pt", "winners.npz"):
         assert main(["evaluate", str(folder / name), "--data", str(folder), "--json", str(folder / "e.json")]) == 0
@@ -51,16 +56,20 @@ def test_evaluate(folder, capsys):
         for key, value in found["accuracy"]["test"].items():
             assert value == report["accuracy"]["test"][key]
         runs = found["engine"]["runs"]
+        assert list(runs) == ["dense", "winners"] and found["engine"]["zero_blocks"] == {}
         assert runs["winners"]["cycles"] < runs["dense"]["cycles"]
+        assert found["macs"] == {name: report["macs"][name] for name in ("dense", "winners", "reduction")}
         saved = runs["dense"]["cycles"] - runs["winners"]["cycles"]
         ranking = found["engine"]["ranking"]
         assert ranking["saved_cycles"] - ranking["ranking_cycles"] == pytest.approx(saved, abs=1)
+        assert seeds == [5]  # with which it has been trained
         assert ranking["saved_products"] == report["macs"]["dense"] - report["macs"]["winners"]
     # The engine's figures are those of winnow estimate.
     assert main(["estimate", str(folder / "winners.npz"), "--json", str(folder / "estimate.json")]) == 0
     total = json.loads((folder / "estimate.json").read_text())["total"]
-    assert runs["winners"] == {"cycles": total["cycles"], "bytes": total["bytes"]}
-    capsys.readouterr()
+    assert runs["winners"] == {"cycles": total["cycles"], "bytes": total["bytes"], "macs": total["products"]}
+    assert report["engine"]["runs"] == runs and report["engine"]["cols"] == 16
+    assert "winners engine " in capsys.readouterr().out
 
 
 def test_winners(folder, capsys):
@@ -85,7 +94,9 @@ def test_rounds(folder, capsys):
     report = json.loads(out.with_suffix(".json").read_text())
     assert len(report["rounds"]) == 2 and report["rounds"][1]["drop"] > 0.1 >= report["rounds"][0]["drop"]
     assert report["accuracy"]["test"]["float_winners"] == report["rounds"][0]["accuracy"]
-    assert "energies relu1 0.9, relu2 0.9: rates relu1 " in capsys.readouterr().out
+    text = capsys.readouterr().out
+    assert "energies relu1 0.9, relu2 0.9: rates relu1 " in text
+    assert all(f"accuracy {one['accuracy']:.2%} ({-one['drop']:+.2%}), " in text for one in report["rounds"])
 
 
 def test_interrupted(folder, capsys, monkeypatch):
@@ -130,6 +141,14 @@ def test_refused(folder, tmp_path, arguments, message, capsys, monkeypatch):
     error = capsys.readouterr().err
     assert message.replace("FOLDER", str(folder)) in error and "\n" not in error.strip()
     assert not list(tmp_path.iterdir())
+
+
+def test_accuracy_recorded_with_a_baseline(folder, capsys):
+    """It has none with winners."""
+    recorded = _accuracy(QuantizedNetwork.load(folder / "base.npz"), None)["recorded"]
+    assert set(recorded["test"]) == {"float_dense", "int8_dense"}
+    value = 100 * recorded["test"]["int8_dense"]
+    assert capsys.readouterr().out == f"Accuracy recorded on test digits: {value:.2f} % dense\n"
 
 
 def test_progress_is_quiet_in_a_log(capsys):

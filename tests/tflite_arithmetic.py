@@ -38,3 +38,9 @@ def requantized(total: int, bias: int, multiplier: int, shift: int, zero_point: 
 def scaled_operand(operand: int, multiplier: int, right_shift: int) -> int:
     """One operand of TFLite's AddElementwise, zero point subtracted: a left shift of 20, then scaled."""
     return multiply_by_quantized(operand << 20, multiplier, -right_shift)
+
+
+def rounded_once(value: int, multiplier: int, shift: int) -> int:
+    """TFLite's MultiplyByQuantizedMultiplier, built for single rounding, of a value that is shifted left already."""
+    total_shift = 31 - shift
+    return (value * multiplier + (1 << (total_shift - 1))) >> total_shift

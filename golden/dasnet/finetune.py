@@ -48,14 +48,17 @@ def rules_of(rates: Mapping[str, float], score: str = "max") -> dict[str, Winner
     return {name: WinnerRule(score=score, select="topk", rate=rate) for name, rate in rates.items()}
 
 
-def fine_tune(network: nn.Module, rates: Mapping[str, float], training: Split, view: View, schedule: Schedule, *,
-              seed: int, checkpoint: Path, progress: Progress, label: str, score: str = "max",
-              teacher: nn.Module | None = None) -> None:
-    """Fine-tune ``network`` in place with winners at ``rates``, which stay attached (Algorithm 1)."""
+def fine_tune(network: nn.Module, rules: Mapping[str, WinnerRule], training: Split, view: View, schedule: Schedule, *,
+              seed: int, checkpoint: Path, progress: Progress, label: str, teacher: nn.Module | None = None,
+              after_step: Callable[[], None] | None = None) -> None:
+    """Fine-tune ``network`` in place with winners by ``rules``, which stay attached (Algorithm 1).
+
+    ``after_step``: as of :func:`golden.dasnet.training.train`.
+    """
     detach(network)
-    attach(network, rules_of(rates, score))
+    attach(network, rules)
     train(network, training, view, schedule, seed=seed, checkpoint=checkpoint, progress=progress, label=label,
-          teacher=teacher)
+          teacher=teacher, after_step=after_step)
 
 
 def winner_statistics(network: nn.Module, split: Split, view: View) -> dict[str, WinnerStatistics]:
@@ -74,14 +77,17 @@ def mean_rates(network: nn.Module, split: Split, view: View) -> dict[str, float]
 
 def flow(network: nn.Module, ranked: Sequence[str], energies: Sequence[Mapping[str, float]], training: Split,
          test: Split, view: View, schedule: Schedule, *, max_drop: float, seed: int, folder: Path,
-         progress: Progress, report: Callable[[Step], None], score: str = "max") -> list[Step]:
+         progress: Progress, report: Callable[[Step], None], score: str = "max",
+         rules: Mapping[str, WinnerRule] | None = None, after_step: Callable[[], None] | None = None) -> list[Step]:
     """Lower the thresholds round by round while the accuracy's drop stays within ``max_drop``.
 
-    ``energies``: the thresholds of each round, falling. Rates follow from the baseline's activations on 1,000 training
-    images (:mod:`golden.dasnet.winner_rates`); each round fine-tunes the weights of the one before, taught by the
-    baseline. Returns all rounds, of which the last may be beyond the bound; ``network`` then has weights and winners
-    of the one with the fewest MACs within it, of the baseline if there is none. Every round leaves a file in
-    ``folder``: after an interruption finished ones are not repeated, and one begun goes on behind its last epoch.
+    ``energies``: the thresholds of each round, falling, for the layers ``ranked``; ``rules``: of layers beside them,
+    the same in every round; ``after_step``: as of :func:`golden.dasnet.training.train`. Rates follow from the
+    baseline's activations on 1,000 training images (:mod:`golden.dasnet.winner_rates`); each round fine-tunes the
+    weights of the one before, taught by the baseline. Returns all rounds, of which the last may be beyond the bound;
+    ``network`` then has weights and winners of the one with the fewest MACs within it, of the baseline if there is
+    none. Every round leaves a file in ``folder``: after an interruption finished ones are not repeated, and one begun
+    goes on behind its last epoch.
     """
     check(len(energies) > 0, "energies", "at least one round of thresholds", len(energies))
     folder.mkdir(parents=True, exist_ok=True)
@@ -97,8 +103,9 @@ def flow(network: nn.Module, ranked: Sequence[str], energies: Sequence[Mapping[s
         rates = rates_at(collected, thresholds)
         label = f"round {number + 1}/{len(energies)}"
         checkpoint = folder / f"round{number + 1}.pt"
-        fine_tune(network, rates, training, view, schedule, seed=seed + number, checkpoint=checkpoint,
-                  progress=progress, label=label, score=score, teacher=teacher)
+        chosen_rules = rules_of(rates, score) | dict(rules or {})
+        fine_tune(network, chosen_rules, training, view, schedule, seed=seed + number, checkpoint=checkpoint,
+                  progress=progress, label=label, teacher=teacher, after_step=after_step)
         counted = macs.count(network, images[:1], mean_rates(network, test, view))
         found = accuracy(network, test, view)
         steps.append(Step(energies=dict(thresholds), rates=rates, accuracy=found, drop=baseline - found,
@@ -106,9 +113,9 @@ def flow(network: nn.Module, ranked: Sequence[str], energies: Sequence[Mapping[s
         report(steps[-1])
         if steps[-1].drop > max_drop:
             break
-        best = deepcopy(network.state_dict()), rates
+        best = deepcopy(network.state_dict()), chosen_rules
     detach(network)
-    state, rates = best or (teacher.state_dict(), {})
+    state, chosen_rules = best or (teacher.state_dict(), {})
     network.load_state_dict(state)
-    attach(network, rules_of(rates, score))
+    attach(network, chosen_rules)
     return steps

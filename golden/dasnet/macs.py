@@ -29,15 +29,18 @@ class LayerMacs(NamedTuple):
 
     ``path``: of the module that computes it; ``dense``: all channels, products with padding included; ``winners``: of
     the channels that win, in the mean; ``masked``: it reads a tensor whose winners are known, and skips the losers.
+    ``zeros``: those of ``dense`` whose weight is zero, ``winner_zeros``: those of ``winners``.
     """
 
     path: str
     dense: int
     winners: float
     masked: bool
+    zeros: int = 0
+    winner_zeros: float = 0.0
 
 
-def count(network: nn.Module, example: Tensor, winners: Mapping[str, float]) -> list[LayerMacs]:
+def count(network: nn.Module, example: Tensor, winners: Mapping[str, float | Tensor]) -> list[LayerMacs]:
     """The multiplications of every convolution and linear layer of ``network``, in the order in which they run.
 
     Parameters
@@ -45,7 +48,8 @@ def count(network: nn.Module, example: Tensor, winners: Mapping[str, float]) -> 
     network : of any control flow; it runs once, in evaluation mode and without winners
     example : an input [N,...]; counts are of one image
     winners : for each ranked submodule the mean rate of its winners, above 0 and at most 1, or their mean number, above
-        1; {} where nothing is ranked
+        1, or how often each of its channels wins, float [C] in 0..1, which tells how many of a layer's zero weights
+        are those of winners; {} where nothing is ranked
 
     A layer multiplies winners only where its input is a ranked submodule's output, or comes from it through operations
     that keep channels apart and zeros zero: activations without an offset, pooling, means over the map, dropout,
@@ -56,6 +60,10 @@ def count(network: nn.Module, example: Tensor, winners: Mapping[str, float]) -> 
     """
     found = submodules(network, winners)
     for name, rate in winners.items():
+        if isinstance(rate, Tensor):
+            fits = rate.ndim == 1 and bool(((rate >= 0) & (rate <= 1)).all())
+            check(fits, f"layer {name}", "how often each channel wins, [C] in 0..1", f"{list(rate.shape)}")
+            continue
         valid = isinstance(rate, (int, float)) and not isinstance(rate, bool) and rate > 0 and math.isfinite(rate)
         check(valid, f"layer {name}", "a winner rate or a number of winners, above 0", repr(rate))
     counter = _Counter()
@@ -85,8 +93,14 @@ def reduction(layers: Sequence[LayerMacs]) -> float:
     return 1 - winners / dense
 
 
+def without_zeros(layers: Sequence[LayerMacs]) -> tuple[int, float]:
+    """:func:`total` of the multiplications by weights that are not zero."""
+    return (sum(layer.dense - layer.zeros for layer in layers),
+            sum(layer.winners - layer.winner_zeros for layer in layers))
+
+
 class _Counter(TorchDispatchMode):
-    """Sees each operation as it runs, and keeps for tensors the fraction of their channels that win."""
+    """Sees each operation as it runs, and keeps for tensors how often each of their channels wins, float64 [C]."""
 
     def __init__(self):
         super().__init__()
@@ -97,12 +111,16 @@ class _Counter(TorchDispatchMode):
     def leave(self) -> None:
         self.paths.pop()
 
-    def rank(self, name: str, rate: float, output: Any) -> None:
+    def rank(self, name: str, rate: float | Tensor, output: Any) -> None:
         fits = isinstance(output, Tensor) and output.ndim in (2, 4)
         check(fits, f"layer {name}", "an output [N,C] or [N,C,H,W]", list(getattr(output, "shape", ())))
         channels = output.shape[1]
+        if isinstance(rate, Tensor):
+            check(len(rate) == channels, f"layer {name}", f"how often each of {channels} channels wins", len(rate))
+            self.shares[output] = rate.double()
+            return
         check(rate <= channels, f"layer {name}", f"at most {channels} winners", rate)
-        self.shares[output] = rate if rate <= 1 else rate / channels
+        self.shares[output] = torch.full((channels,), rate if rate <= 1 else rate / channels, dtype=torch.float64)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         output = func(*args, **(kwargs or {}))
@@ -122,11 +140,22 @@ class _Counter(TorchDispatchMode):
         """A weight [O,C/groups,...] multiplies all inputs of each of its output's values."""
         dense = output[0].numel() * weight[0].numel()
         share = self.shares.get(source)
-        self.layers.append(LayerMacs(self.paths[-1], dense, dense * (1 if share is None else share),
-                                     share is not None))
+        times = output[0].numel() // len(weight)
+        absent = (weight == 0).flatten(2).sum(2) if weight.ndim > 2 else (weight == 0).long()
+        zeros = times * int(absent.sum())
+        if share is None:
+            self.layers.append(LayerMacs(self.paths[-1], dense, dense, False, zeros, float(zeros)))
+            return
+        rate = share.mean().item()
+        if source.ndim == 2 or weight.ndim > 2:  # Else the layer's inputs lie along another dimension than channels.
+            absent = absent.reshape(len(share) // weight.shape[1], -1, weight.shape[1]).sum(1).flatten()
+            winner_zeros = times * (absent * share).sum().item()
+        else:
+            winner_zeros = zeros * rate
+        self.layers.append(LayerMacs(self.paths[-1], dense, dense * rate, True, zeros, winner_zeros))
 
-    def share(self, name: str, args: tuple, kwargs: dict, output: Any) -> float | None:
-        """The fraction of winners of an operation's output; None where it is not known."""
+    def share(self, name: str, args: tuple, kwargs: dict, output: Any) -> Tensor | None:
+        """How often each channel of an operation's output wins; None where it is not known."""
         if name == "cat":
             return self._joined(args[0], *args[1:], **kwargs)
         source = args[0] if args else None
@@ -137,17 +166,17 @@ class _Counter(TorchDispatchMode):
         if name in _ELEMENTWISE | _WINDOWS:
             return share
         if name in _SHAPES:  # [N,C,H,W] to [N,C*H*W]: neurons of one channel lie side by side.
-            return share if same and output.shape[1] % source.shape[1] == 0 else None
+            fits = same and output.shape[1] % source.shape[1] == 0
+            return share.repeat_interleave(output.shape[1] // source.shape[1]) if fits else None
         if name in _ALONG and len(args) > 1:
             axes = args[1] if isinstance(args[1], (list, tuple)) else [args[1]]
             apart = bool(axes) and all(axis % source.ndim > 1 for axis in axes)
             return share if same and apart else None
         return None
 
-    def _joined(self, tensors: Sequence[Tensor], dim: int = 0) -> float | None:
+    def _joined(self, tensors: Sequence[Tensor], dim: int = 0) -> Tensor | None:
         shares = [self.shares.get(tensor) for tensor in tensors]
         if dim % tensors[0].ndim != 1 or all(share is None for share in shares):
             return None
-        channels = [tensor.shape[1] for tensor in tensors]
-        wins = sum((1 if share is None else share) * size for share, size in zip(shares, channels, strict=True))
-        return wins / sum(channels)
+        return torch.cat([torch.ones(tensor.shape[1], dtype=torch.float64) if share is None else share
+                          for share, tensor in zip(shares, tensors, strict=True)])

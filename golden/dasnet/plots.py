@@ -1,13 +1,16 @@
-"""Plots like those of DASNet, from plain numbers: accuracy, winner rates and energy thresholds against each other."""
+"""Plots like those of DASNet, from plain numbers: accuracy, winner rates, energy thresholds and MACs."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
+import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from golden.checks import check
+from golden.dasnet.finetune import Step
 
 Points = Sequence[tuple[float, float]]
 
@@ -18,59 +21,50 @@ MOST_BARS = 72
 """Layers times thresholds that are still drawn as bars; beyond, each threshold is a line over the layers."""
 
 
-def plot_pruned_neurons(curves: Mapping[str, Points], baselines: Mapping[str, float], *, title: str) -> Figure:
-    """Like Fig. 3: accuracy against the winner rate of the fully connected layers, a line for each network.
+@dataclass(frozen=True, kw_only=True)
+class Curves:
+    """Layers of one kind over energy thresholds: ``rates`` (energy, winner rate) of each, and ``accuracies`` (energy,
+    accuracy) with winners in these layers alone; all in 0..1, no accuracies where they have not been measured."""
 
-    ``curves``: (winner rate, accuracy) of each network, ``baselines``: its dense accuracy, all in 0..1.
+    rates: Mapping[str, Points]
+    accuracies: Points = ()
+
+
+def plot_thresholds(kinds: Mapping[str, Curves], baseline: float, *, title: str) -> Figure:
+    """Like Fig. 3 (neurons) and Fig. 6 (feature maps): winner rates and accuracy against the energy threshold.
+
+    A row for each of ``kinds``, such as "neurons"; ``baseline``: the accuracy of all channels.
     """
+    check(bool(kinds), "kinds", "at least one", "none")
+    columns = 2 if any(one.accuracies for one in kinds.values()) else 1
+    figure, panels = _figure(title, (1 + 4.8 * columns, 0.5 + 3.7 * len(kinds)), columns, rows=len(kinds))
+    for row, (kind, curves) in enumerate(kinds.items()):
+        _check_curves(curves.rates)
+        left = panels[columns * row]
+        for number, (layer, points) in enumerate(curves.rates.items()):
+            _line(left, number, layer, points, count=len(curves.rates))
+        _percent(left, "energy threshold", f"winner rate of {kind}")
+        left.set_ylim(0, 1.05)
+        _legend(left, columns=1 + (len(curves.rates) - 1) // 10)
+        if curves.accuracies:
+            right = panels[columns * row + 1]
+            _line(right, 0, f"winners among {kind}", curves.accuracies)
+            _baseline(right, baseline, "all take part")
+            _percent(right, "energy threshold", "accuracy")
+            _legend(right)
+    return figure
+
+
+def plot_scores(curves: Mapping[str, Points], baseline: float, *, across: str, title: str) -> Figure:
+    """Like Fig. 5: accuracy with winners by either score. ``curves``: (x, accuracy) points by name, x being ``across``;
+    ``baseline``: the accuracy of all channels."""
     _check_curves(curves)
-    figure, (axes,) = _figure(title, (7, 4.6), 1)
+    figure, (axes,) = _figure(title, (6.8, 4.4), 1)
     for number, (name, points) in enumerate(curves.items()):
         _line(axes, number, name, points)
-        if name in baselines:
-            _baseline(axes, baselines[name], f"{name}, all neurons", COLORS[number % len(COLORS)])
-    _percent(axes, "winner rate of the fully connected layers", "accuracy")
+    _baseline(axes, baseline, "all channels")
+    _percent(axes, across, "accuracy")
     _legend(axes)
-    return figure
-
-
-def plot_scores(curves: Mapping[str, Mapping[str, Points]], baselines: Mapping[str, float], *, title: str) -> Figure:
-    """Like Fig. 5: accuracy against the energy threshold for each score, a panel for each network.
-
-    ``curves``: by network and score the (energy, accuracy) points; ``baselines``: dense accuracies.
-    """
-    check(bool(curves), "curves", "at least one network", "none")
-    figure, panels = _figure(title, (1 + 4.6 * len(curves), 4.4), len(curves))
-    for axes, (network, scores) in zip(panels, curves.items(), strict=True):
-        _check_curves(scores)
-        for number, (score, points) in enumerate(scores.items()):
-            _line(axes, number, f"{score} score", points)
-        if network in baselines:
-            _baseline(axes, baselines[network], "all channels", BASELINE)
-        _percent(axes, "energy threshold", "accuracy")
-        axes.set_title(network, loc="left", fontsize=10)
-        _legend(axes)
-    return figure
-
-
-def plot_pruned_maps(rates: Mapping[str, Points], accuracies: Points, baseline: float | None = None, *,
-                     title: str) -> Figure:
-    """Like Fig. 6: the winner rate of each layer, and the accuracy, against the energy threshold.
-
-    ``rates``: (energy, winner rate) of each layer; ``accuracies``: (energy, accuracy); ``baseline``: dense accuracy.
-    """
-    _check_curves(rates)
-    figure, (left, right) = _figure(title, (10.2, 4.4), 2)
-    for number, (layer, points) in enumerate(rates.items()):
-        _line(left, number, layer, points)
-    _percent(left, "energy threshold", "winner rate")
-    left.set_ylim(0, 1.05)
-    _legend(left)
-    _line(right, 0, "winners only", accuracies)
-    if baseline is not None:
-        _baseline(right, baseline, "all channels", BASELINE)
-    _percent(right, "energy threshold", "accuracy")
-    _legend(right)
     return figure
 
 
@@ -89,7 +83,7 @@ def plot_layer_rates(rates: Mapping[str, Mapping[float, float]], *, title: str) 
     places = range(len(rates))
     for number, energy in enumerate(energies):
         label, values = f"{100 * energy:g} %", [found[energy] for found in rates.values()]
-        color = COLORS[number % len(COLORS)]
+        color = _shade(number, len(energies))
         if bars:
             step = 0.8 / len(energies)
             offset = (number - (len(energies) - 1) / 2) * step
@@ -110,10 +104,39 @@ def plot_layer_rates(rates: Mapping[str, Mapping[float, float]], *, title: str) 
     return figure
 
 
-def _figure(title: str, size: tuple[float, float], panels: int) -> tuple[Figure, list[Axes]]:
+def plot_rounds(steps: Sequence[Step], *, max_drop: float, title: str) -> Figure:
+    """The flow of Fig. 8: accuracy against MACs, from all of them, round by round; a round beyond ``max_drop`` is
+    hollow, the one that is kept has a ring."""
+    check(bool(steps), "steps", "at least one round", "none")
+    figure, (axes,) = _figure(title, (7.2, 4.6), 1)
+    baseline = steps[0].accuracy + steps[0].drop
+    points = [(1.0, baseline), *((1 - step.reduction, step.accuracy) for step in steps)]
+    axes.plot(*zip(*points, strict=True), color=COLORS[0], linewidth=1.4, zorder=1, label="_line")
+    for label, kept, face in (("within the bound", True, COLORS[0]), ("beyond it", False, "white")):
+        chosen = [point for point, step in zip(points[1:], steps, strict=True) if (step.drop <= max_drop) == kept]
+        if chosen:
+            axes.scatter(*zip(*chosen, strict=True), s=42, color=face, edgecolors=COLORS[0], zorder=2, label=label)
+    within = [number for number, step in enumerate(steps) if step.drop <= max_drop]
+    if within:
+        axes.scatter(*points[1 + within[-1]], s=150, facecolors="none", edgecolors=COLORS[2], linewidth=1.6, zorder=3,
+                     label="kept")
+    for step, point in zip(steps, points[1:], strict=True):
+        energies = sorted(set(step.energies.values()))
+        axes.annotate(" / ".join(f"{100 * energy:g} %" for energy in energies[:3]), point, xytext=(0, 9), fontsize=8,
+                      textcoords="offset points", ha="center")
+    _baseline(axes, baseline, "all channels")
+    axes.axhline(baseline - max_drop, color=COLORS[1], linewidth=1.2, linestyle=":", label=f"-{100 * max_drop:.3g} %")
+    axes.margins(y=0.15)
+    axes.invert_xaxis()
+    _percent(axes, "MACs (energy threshold at the points)", "accuracy")
+    _legend(axes)
+    return figure
+
+
+def _figure(title: str, size: tuple[float, float], columns: int, *, rows: int = 1) -> tuple[Figure, list[Axes]]:
     figure = Figure(figsize=size, layout="constrained")
     FigureCanvasAgg(figure)
-    found = list(figure.subplots(1, panels, squeeze=False)[0])
+    found = list(figure.subplots(rows, columns, squeeze=False).flat)
     for axes in found:
         axes.spines[["top", "right"]].set_visible(False)
         axes.set_axisbelow(True)
@@ -121,13 +144,23 @@ def _figure(title: str, size: tuple[float, float], panels: int) -> tuple[Figure,
     return figure, found
 
 
-def _line(axes: Axes, number: int, name: str, points: Points) -> None:
-    axes.plot(*zip(*sorted(points), strict=True), color=COLORS[number % len(COLORS)],
-              marker=MARKERS[number % len(MARKERS)], markersize=5, linewidth=1.6, label=name)
+def _color(number: int, count: int) -> object:
+    """Colors that are told apart, or, of more lines than there are of these, shades in the lines' order."""
+    return COLORS[number] if count <= len(COLORS) else _shade(number, count)
 
 
-def _baseline(axes: Axes, value: float, name: str, color: str) -> None:
-    axes.axhline(value, color=color, linewidth=1.2, linestyle=(0, (4, 3)), label=name)
+def _shade(number: int, count: int) -> object:
+    """From light to dark, for what has an order."""
+    return matplotlib.colormaps["viridis_r"](0.08 + 0.87 * number / max(1, count - 1))
+
+
+def _line(axes: Axes, number: int, name: str, points: Points, *, count: int = 1) -> None:
+    axes.plot(*zip(*sorted(points), strict=True), color=_color(number, count), marker=MARKERS[number % len(MARKERS)],
+              markersize=5 if count <= len(COLORS) else 3, linewidth=1.6, label=name)
+
+
+def _baseline(axes: Axes, value: float, name: str) -> None:
+    axes.axhline(value, color=BASELINE, linewidth=1.2, linestyle=(0, (4, 3)), label=name)
 
 
 def _percent(axes: Axes, across: str, up: str) -> None:
@@ -143,8 +176,8 @@ def _label(value: float, _: int) -> str:
     return f"{100 * value:.6g} %"
 
 
-def _legend(axes: Axes) -> None:
-    axes.legend(frameon=False, fontsize=9, loc="best")
+def _legend(axes: Axes, columns: int = 1) -> None:
+    axes.legend(frameon=False, fontsize=9 if columns == 1 else 7, loc="best", ncols=columns)
 
 
 def _check_curves(curves: Mapping[str, Points]) -> None:

@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from golden.checks import check, check_integer
 from golden.dasnet.winners import submodules
+from golden.torch_operators import read_network
 
 Layer = nn.Conv2d | nn.Linear
 
@@ -63,6 +64,44 @@ class Pruning:
         return optimizer.register_step_post_hook(lambda *_: self.apply())
 
 
+def prune(network: nn.Module, example: Tensor, *, magnitudes: Mapping[str, float], blocks: Mapping[str, float],
+          columns: int) -> Pruning:
+    """Prune ``network`` in place: first :func:`block_masks`, then :func:`magnitude_masks`, by fractions of each layer.
+
+    A layer of both has the ``magnitudes`` of its weights left out in all, those of its blocks included. ``example``:
+    an input float [N,...], by which the maps of Linear layers are known. Weights that are zero already stay so.
+    Raises JobError.
+    """
+    for name, fractions in (("blocks", blocks), ("magnitudes", magnitudes)):
+        for path in fractions:
+            known = prunable(network)
+            check(path in known, name, f"layers among {', '.join(known)}", repr(path))
+    taps = linear_taps(network, example)
+    taps = {path: taps[path] for path in blocks if path in taps}
+    Pruning(network, block_masks(network, blocks, columns=columns, taps=taps))
+    Pruning(network, magnitude_masks(network, magnitudes))
+    return Pruning(network, zero_masks(network))
+
+
+def prunable(network: nn.Module) -> dict[str, Layer]:
+    """Every Conv2d and Linear of ``network`` by its path, in order."""
+    return {path: layer for path, layer in network.named_modules() if isinstance(layer, Layer)}
+
+
+def linear_taps(network: nn.Module, example: Tensor) -> dict[str, int]:
+    """For each Linear of ``network`` the pixels of the map that it takes flattened, 1 where it takes neurons."""
+    found = read_network(network, example)
+    kernels = {layer.name: layer.weight.shape[2:] for layer in found.layers if layer.weight is not None}
+    return {path: kernels[found.inside[path]].numel() for path, layer in prunable(network).items()
+            if isinstance(layer, nn.Linear)}
+
+
+def zero_masks(network: nn.Module) -> dict[str, Tensor]:
+    """Masks of the layers of ``network`` that have zero weights, which leave these out."""
+    masks = {path: layer.weight.detach() != 0 for path, layer in prunable(network).items()}
+    return {path: mask for path, mask in masks.items() if not mask.all()}
+
+
 def magnitude_masks(network: nn.Module, fractions: Mapping[str, float]) -> dict[str, Tensor]:
     """For each layer that ``fractions`` names, masks that leave out this fraction of its weights, the smallest ones.
 
@@ -111,7 +150,7 @@ def block_norms(layer: Layer, columns: int, *, taps: int = 1, name: str = "layer
 def sparsity(network: nn.Module) -> dict[str, Sparsity]:
     """The weights of each Conv2d and Linear of ``network`` by its path, in order, and how many of them are zero."""
     return {path: Sparsity(layer.weight.numel(), int((layer.weight == 0).sum()))
-            for path, layer in network.named_modules() if isinstance(layer, Layer)}
+            for path, layer in prunable(network).items()}
 
 
 def _spread(blocks: Tensor, layer: Layer, columns: int) -> Tensor:

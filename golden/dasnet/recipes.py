@@ -87,7 +87,7 @@ RECIPES: Mapping[str, Recipe] = {
         build=LeNet4, dataset="mnist", view=_DIGITS,
         ranked={"pool1": "conv", "pool2": "conv", "relu3": "fc"},
         pretraining=Schedule(epochs=8, learning_rate=1e-3, weight_decay=0.02),
-        fine_tuning=Schedule(epochs=5, learning_rate=1e-3, weight_decay=0.02, distillation=0.5)),
+        fine_tuning=Schedule(epochs=10, learning_rate=1e-3, weight_decay=0.02, distillation=0.5)),
     "convnet5": Recipe(
         build=ConvNet5, dataset="cifar10", view=_CROPS,
         ranked={"pool1": "conv", "pool2": "conv", "relu3": "fc", "relu4": "fc"},

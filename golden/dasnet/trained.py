@@ -1,11 +1,9 @@
 """A trained network with its winner rules: its file, its int8 form, and what both classify rightly."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -15,13 +13,11 @@ from golden.dasnet.training import Progress, accuracy, take
 from golden.dasnet.winners import attach, attached, set_dense
 from golden.datasets import Dataset, Split
 from golden.import_torch import import_torch
+from golden.int8_images import Int8Run, run_images
 from golden.network import QuantizedNetwork
-from golden.preprocess import quantize_pixels
-from golden.quantization import run_batch
 from golden.winner_rule import WinnerRule
 
 CALIBRATION_IMAGES = 500
-INT8_BATCH = 100
 FORMAT = "winnow trained network 1"
 
 
@@ -82,6 +78,8 @@ class Trained:
         view, generator = self.recipe.view, torch.Generator().manual_seed(seed)
         rows = torch.randperm(len(data.train.labels), generator=generator)[:CALIBRATION_IMAGES]
         images = view.plain(take(data.train.images, rows))
+        # As it is read from its file: training leaves channels last, whose sums are rounded in another order.
+        self.network.to(memory_format=torch.contiguous_format)
         mean, std = self.recipe.mean, self.recipe.std
         found = import_torch(self.network, images[:1], images, name=self.name,
                              normalize=None if mean is None else (mean, std))
@@ -107,30 +105,7 @@ def recipe_of(network: QuantizedNetwork) -> Recipe:
     return recipe(name)
 
 
-@dataclass(kw_only=True)
-class Int8Run:
-    """What an int8 network made of many images: ``accuracy``, and for each ranked layer ``counts`` [images], the number
-    of winners, and ``frequency`` [C], the fraction of images in which each channel wins."""
-
-    accuracy: float
-    counts: Mapping[str, np.ndarray]
-    frequency: Mapping[str, np.ndarray]
-
-
 def run_int8(network: QuantizedNetwork, split: Split, *, dense: bool = False,
              progress: Progress | None = None) -> Int8Run:
-    """Run the images of ``split`` through an int8 network, as the engine does, bit for bit."""
-    view = recipe_of(network).view
-    ranked = [node.name for node in network.layers if node.ranking is not None]
-    counts, wins, right = {name: [] for name in ranked}, dict.fromkeys(ranked, 0), 0
-    batches = np.array_split(np.arange(len(split.labels)), max(1, len(split.labels) // INT8_BATCH))
-    for rows in progress(batches, "int8, dense" if dense else "int8") if progress else batches:
-        pixels = view.crop(take(split.images, torch.from_numpy(rows))).numpy().reshape(-1, *network.input.shape)
-        results = run_batch(network, quantize_pixels(network, pixels), dense=dense)
-        right += int((results[-1].output.flatten(1).argmax(1).numpy() == split.labels[rows]).sum())
-        for node, result in zip(network.layers, results, strict=True):
-            if node.name in counts:
-                counts[node.name].append(result.winners.sum(1, dtype=torch.int64).numpy())
-                wins[node.name] = wins[node.name] + result.winners.sum(0, dtype=torch.int64).numpy()
-    return Int8Run(accuracy=right / len(split.labels), counts={name: np.concatenate(counts[name]) for name in ranked},
-                   frequency={name: wins[name] / len(split.labels) for name in ranked})
+    """Run the images of ``split`` through an int8 network of :meth:`Trained.quantize`, as its recipe views them."""
+    return run_images(network, split, dense=dense, crop=recipe_of(network).view.crop, progress=progress)

@@ -1,0 +1,1 @@
+"""Boards: the engine with its memory controller, clocks, reset and host link, for real FPGAs."""

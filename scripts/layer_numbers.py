@@ -1,0 +1,34 @@
+"""Options ``[LAYER=]NUMBER`` of the training commands."""
+
+from collections.abc import Sequence
+
+from scripts.options import Refusal
+
+
+def read_numbers(option: str, stated: Sequence[str], layers: Sequence[str], *, everyone: Sequence[str] | None = None,
+                 whole: bool = True) -> dict[str, float]:
+    """{layer: number} of ``[LAYER=]NUMBER`` options, numbers above 0, at most 1 (not ``whole``: below 1).
+
+    ``layers``: those that may be named; one without a layer is of ``everyone``, by default all of these, and gives way
+    to one of a layer wherever that stands. Raises Refusal.
+    """
+    found: dict[str, float] = {}
+    for text in sorted(stated, key=lambda text: "=" in text):
+        layer, _, number = text.rpartition("=")
+        if layer and layer not in layers:
+            raise Refusal(f"{option}: expected a layer among {', '.join(layers)}, got {layer!r}")
+        try:
+            value = float(number)
+        except ValueError:
+            value = 0.0
+        if not 0 < value <= 1 or (value == 1 and not whole):
+            raise Refusal(f"{option}: expected a number above 0, {'at most' if whole else 'below'} 1, got {number!r}")
+        found |= {layer: value} if layer else dict.fromkeys(layers if everyone is None else everyone, value)
+    return found
+
+
+def read_rounds(option: str, stated: Sequence[str], layers: Sequence[str]) -> list[dict[str, float]]:
+    """The numbers of each round: of one without a layer, with those of single layers over it. Raises Refusal."""
+    single = [text for text in stated if "=" in text]
+    rounds = [read_numbers(option, [text, *single], layers) for text in stated if "=" not in text]
+    return rounds or ([read_numbers(option, single, layers)] if single else [])
