@@ -235,7 +235,8 @@ def pruning_results() -> str:
         saved = [percent(1 - cycles[name] / cycles["dense"]) if name in cycles else ""
                  for name in ("winners", "blocks", "both")]
         pruned = [run["pruned_accuracy"] for run in runs if "pruned_accuracy" in run]
-        rows.append([f"`{one['network']}`", "blocks" if "blocks" in cycles else "weights", weights_kept(one),
+        rows.append([f"`{one['network']}`", "blocks" if "--prune-blocks" in one["command"] else "weights",
+                     weights_kept(one),
                      mean_and_spread([run["baseline_accuracy"] for run in runs]),
                      mean_and_spread(pruned) if pruned else "",
                      *(mean_and_spread([run["accuracy"]["test"][f"{kind}_{last}"] for run in runs])

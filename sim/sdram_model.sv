@@ -265,10 +265,10 @@ module sdram_model #(
             burst_left--;
         end
         drove   = driving;
-        driving = cas_latency == 2 ? read_valid[0] : read_valid[1];
+        driving = read_valid[cas_latency-2];
         dq_o <= 16'(now * 40_503);
         for (int i = 0; i < 2; i++)
-            if (driving && !dqm_before[i]) dq_o[8*i+:8] <= cas_latency == 2 ? read_words[0][8*i+:8] : read_words[1][8*i+:8];
+            if (driving && !dqm_before[i]) dq_o[8*i+:8] <= read_words[cas_latency-2][8*i+:8];
         read_valid[1] = read_valid[0];
         read_words[1] = read_words[0];
         read_valid[0] = word_valid;
