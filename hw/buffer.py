@@ -44,7 +44,7 @@ class BankedBuffer(wiring.Component):
     """
 
     WRITE_LATENCY = 1
-    READ_LATENCY = 3
+    READ_LATENCY = 4
 
     def __init__(self, *, banks: int, ring_bytes: int, rings: int = 1, write_bytes: int, read_bytes: int):
         if banks != ceil_power_of_two(banks):
@@ -88,16 +88,17 @@ class BankedBuffer(wiring.Component):
             return (row, next_row, low), [
                 row.eq(base + inside), next_row.eq(base + following), low.eq(offset[:bank_bits])]
 
-        # Write, stage 0: rotate the bytes to their banks. Stage 1: the memories' own write edge.
+        # Write, stage 0: rotate the bytes to their banks, each to as many as are a multiple of the beat apart. Stage 1:
+        # the memories' own write edge.
         (row, next_row, low), rows = rows_of(self.write_ring, self.write_offset, "write")
-        lanes = Signal(8 * banks)
+        lane_count = ceil_power_of_two(self.write_bytes)
+        lanes, data = Signal(8 * lane_count), Signal(8 * lane_count)
         shift = Signal(bank_bits)
         m.d.comb += [lanes.eq(self.write_data), shift.eq(self.write_offset[:bank_bits] - self.write_first)]
-        data = Signal(8 * banks)
         count = Signal.like(self.write_count)
         enable = Signal()
         m.d.sync += enable.eq(self.write_enable)
-        rotated = rotate_left_bytes(m, "write_rotate", lanes, shift, banks)
+        rotated = rotate_left_bytes(m, "write_rotate", lanes, shift, lane_count)
         with m.If(self.write_enable):
             m.d.sync += [*rows, data.eq(rotated), count.eq(self.write_count)]
         for bank, (port, _) in enumerate(ports):
@@ -105,29 +106,30 @@ class BankedBuffer(wiring.Component):
             m.d.comb += [
                 distance.eq(bank - low),
                 port.addr.eq(Mux(bank < low, next_row, row)),
-                port.data.eq(data.word_select(bank, 8)),
+                port.data.eq(data.word_select(bank % lane_count, 8)),
                 port.en.eq(enable & (distance < count)),
             ]
 
-        # Read, stage 0: rows. Stage 1: the memories. Stage 2: rotate.
+        # Read, stage 0: rows. Stage 1: the memories. Stage 2: rotate by up to 3 bytes. Stage 3: by the rest.
         (row, next_row, low), rows = rows_of(self.read_ring, self.read_offset, "read")
-        enables = Signal(2)
-        m.d.sync += enables.eq(Cat(self.read_enable, enables[0]))
+        enables = Signal(3)
+        m.d.sync += enables.eq(Cat(self.read_enable, enables))
         with m.If(self.read_enable):
             m.d.sync += rows
-        low_of_data = Signal.like(low)
-        with m.If(enables[0]):
-            m.d.sync += low_of_data.eq(low)
-        word = Signal(8 * banks)
+        word, halfway = Signal(8 * banks), Signal(8 * banks)
+        back, back_rest = Signal(bank_bits), Signal(bank_bits)
         for bank, (_, port) in enumerate(ports):
             m.d.comb += [
                 port.en.eq(enables[0]),
                 port.addr.eq(Mux(bank < low, next_row, row)),
                 word.word_select(bank, 8).eq(port.data),
             ]
-        back = Signal(bank_bits)
-        m.d.comb += back.eq(-low_of_data)
-        rotated = rotate_left_bytes(m, "read_rotate", word, back, banks)
+        rotated = rotate_left_bytes(m, "read_rotate", word, back & 3, banks)
+        rotated_rest = rotate_left_bytes(m, "read_rotate_rest", halfway, back_rest & ~3, banks)
+        with m.If(enables[0]):
+            m.d.sync += back.eq(-low)
         with m.If(enables[1]):
-            m.d.sync += self.read_data.eq(rotated)
+            m.d.sync += [halfway.eq(rotated), back_rest.eq(back)]
+        with m.If(enables[2]):
+            m.d.sync += self.read_data.eq(rotated_rest)
         return m

@@ -1,6 +1,6 @@
 """Drains finished tiles: sums of the array or of the vector unit, through the requantizer into the output buffer."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -8,8 +8,19 @@ from amaranth.lib.wiring import In, Out
 from .addition import Addition
 from .buffer import BankedBuffer
 from .config import EngineConfig
+from .counter import Countdown
 from .descriptor import LAYOUT, OP_VECTOR
+from .feed import Feed
 from .requantize import Parameters, Requantizer
+from .run_stream import Tile
+
+
+def select(values: list, index):
+    """The value of this index, by a tree of multiplexers."""
+    for bit in index:
+        values = [Mux(bit, values[n + 1], values[n]) if n + 1 < len(values) else values[n]
+                  for n in range(0, len(values), 2)]
+    return values[0]
 
 
 class Drain(wiring.Component):
@@ -18,7 +29,8 @@ class Drain(wiring.Component):
     A tile takes ``columns * ceil(positions / lanes)`` cycles (the vector unit's: ``ceil(positions / lanes)``) and does
     not stall once begun: it begins when its sums are complete, its constants loaded, and the output ring has room for
     all its positions. Its first column is read :attr:`start_delay` cycles after its last tap was issued, at the
-    earliest, those of the vector unit when they come. Tiles follow each other without a gap.
+    earliest, those of the vector unit when they come; of a band's first tile 3 cycles behind the descriptor. Tiles
+    follow each other without a gap.
 
     Sums of a pass that is not the last wait in the psum memory, in the order in which they are drained, and are added
     to those of the next.
@@ -27,8 +39,8 @@ class Drain(wiring.Component):
     -------
     i_descriptor, o_descriptor:
         The band in work, and the same offered to the write-back (not where its sums go on in the next descriptor).
-    tile_issued, first_pass, last_pass:
-        Strobe: the last step of a tile of the array is issued, in its first, last pass.
+    array_issued, vector_issued, tile:
+        Strobes: the last step of a tile is issued, to the array or the vector unit.
     array_free:
         The sums of the tile in work will be read before those of a tile whose last tap is issued now replace them.
     sums:
@@ -47,17 +59,20 @@ class Drain(wiring.Component):
         Nothing in work.
     """
 
-    FEED_LATENCY = 4
+    FEED_LATENCY = Feed.LATENCY
     PICK = 2
     """Stages between the choice of a column and the requantizer: the choice, the sum with the psum memory's."""
+    TILES = 16
+    """Tiles issued and not yet begun, at most: those of the vector unit, one of the array."""
 
     def __init__(self, *, config: EngineConfig, array_latency: int):
         self.config = config
+        self.array_latency = array_latency
         self.start_delay = self.FEED_LATENCY + array_latency + config.rows - 1
         lanes = config.requantize_lanes
         super().__init__({
             "i_descriptor": In(stream.Signature(LAYOUT)), "o_descriptor": Out(stream.Signature(LAYOUT)),
-            "tile_issued": In(1), "first_pass": In(1), "last_pass": In(1), "array_free": Out(1),
+            "array_issued": In(1), "vector_issued": In(1), "tile": In(Tile), "array_free": Out(1, init=1),
             "sums": In(32 * config.rows * config.columns),
             "i_vector": In(stream.Signature(32 * config.vector_lanes)),
             "column": Out(range(config.columns)), "parameters": In(Parameters),
@@ -74,111 +89,108 @@ class Drain(wiring.Component):
         lanes, chunks = config.requantize_lanes, max(config.drain_chunks, config.vector_chunks)
         m.submodules.requantizer = requantizer = Requantizer(lanes=lanes)
         m.submodules.addition = addition = Addition(lanes=lanes)
-        descriptor = Signal(LAYOUT)
-        active, offered = Signal(), Signal()
-        vector = Signal()
+        descriptor, vector = Signal(LAYOUT), Signal()
+        active, offered, open_, settling = Signal(), Signal(), Signal(), Signal(2)
         m.d.comb += [
-            vector.eq(descriptor.op == OP_VECTOR),
             self.i_descriptor.ready.eq(~active), self.idle.eq(~active),
             self.o_descriptor.valid.eq(active & ~offered), self.o_descriptor.payload.eq(descriptor),
         ]
         with m.If(self.o_descriptor.valid & self.o_descriptor.ready):
             m.d.sync += offered.eq(1)
 
-        # A tile of the array is pending from its last tap until its first column is read, due when its sums are there.
-        delay = Signal(self.start_delay - 1)
-        pending, due = Signal(), Signal()
-        pending_first, pending_last = Signal(), Signal()
+        # Tiles whose last step has been issued; the next one, its columns and chunks.
         begin = Signal()
-        m.d.sync += delay.eq(Cat(self.tile_issued, delay))
-        with m.If(delay[-1]):
-            m.d.sync += due.eq(1)
-        with m.If(self.tile_issued):
-            m.d.sync += [pending.eq(1), pending_first.eq(self.first_pass), pending_last.eq(self.last_pass)]
-
-        # The loops: a convolution's tiles come column after column, a vector group's channel after channel.
-        group, tile = Signal(16), Signal(24)
-        column, chunk = Signal(range(config.columns)), Signal(range(chunks))
-        first, final_pass, reading = Signal(), Signal(), Signal()
-        last_group = group == descriptor.out_groups - 1
-        last_tile = tile == descriptor.tiles - 1
+        next_tile = self.build_tiles(m, begin)
         columns, tile_chunks = Signal(range(config.columns + 1)), Signal(range(chunks + 1))
-        m.d.comb += columns.eq(Mux(last_group, descriptor.last_columns, descriptor.group_columns))
-        self.build_tile_chunks(m, descriptor, last_tile, tile_chunks)
-        last_chunk = chunk == tile_chunks - 1
-        last_column = column == columns - 1
-        end_of_tile, end_of_part, end_of_group, end_of_band = Signal(), Signal(), Signal(), Signal()
+        full_chunks, last_chunks = Signal.like(tile_chunks), Signal.like(tile_chunks)
         m.d.comb += [
-            end_of_tile.eq(reading & last_chunk & (vector | last_column)),
-            end_of_part.eq(end_of_tile & last_tile),
-            end_of_group.eq(end_of_part & Mux(vector, last_column, final_pass)),
-            end_of_band.eq(end_of_group & last_group),
+            columns.eq(Mux(next_tile.last_group, descriptor.last_columns, descriptor.group_columns)),
+            tile_chunks.eq(Mux(next_tile.last, last_chunks, full_chunks)),
         ]
-        remaining, remaining_now = (Signal(range(config.columns * chunks + 1), name=n) for n in (
-            "remaining", "remaining_now"))
-        begun = Signal()
-        m.d.comb += remaining_now.eq(Mux(begun, columns * tile_chunks, remaining))
-        m.d.sync += begun.eq(begin)
+        m.d.sync += [full_chunks.eq(self.chunks_of(descriptor.tile_positions)),
+                     last_chunks.eq(self.chunks_of(descriptor.last_rows))]
+        due = Signal()
+        self.build_array_free(m, begin=begin & ~vector, due=due, columns=columns, tile_chunks=tile_chunks)
+
+        # The tile being read: chunks, columns.
+        tile, reading, writes, final = Signal(Tile), Signal(), Signal(), Signal()
+        ends_band, uses_constants = Signal(), Signal()
+        column, chunk = Signal(range(config.columns)), Signal(range(chunks))
+        columns_left = Countdown(len(columns), name="columns")
+        chunks_left, chunks_of_tile = Countdown(len(tile_chunks), name="chunks"), Signal.like(tile_chunks)
+        last_read, may_follow, consumed = Signal(), Signal(), Signal()
         offset, tile_start, tile_offset = (Signal(range(config.output_ring_bytes), name=n) for n in (
             "offset", "tile_start", "tile_offset"))
         left = Signal.like(descriptor.tile_positions)
+        m.d.comb += [
+            last_read.eq(reading & chunks_left.last & columns_left.last), consumed.eq(last_read & uses_constants),
+            may_follow.eq(~reading | (last_read & ~ends_band)),
+        ]
         with m.If(reading):
-            m.d.sync += [chunk.eq(chunk + 1), offset.eq(offset + lanes), left.eq(left - lanes),
-                         remaining.eq(remaining_now - 1)]
-            with m.If(last_chunk):
-                m.d.sync += [chunk.eq(0), offset.eq(tile_start), left.eq(descriptor.tile_positions)]
-            with m.If(Mux(vector, end_of_part, last_chunk)):
-                m.d.sync += column.eq(Mux(last_column, 0, column + 1))
-            with m.If(end_of_tile):
-                m.d.sync += [reading.eq(0), tile.eq(Mux(last_tile, 0, tile + 1))]
-            with m.If(end_of_group):
-                m.d.sync += group.eq(group + 1)
+            m.d.sync += [chunk.eq(chunk + 1), offset.eq(offset + lanes), left.eq(left - lanes), *chunks_left.step()]
+            with m.If(chunks_left.last):
+                m.d.sync += [
+                    chunk.eq(0), offset.eq(tile_start), left.eq(descriptor.tile_positions), column.eq(column + 1),
+                    *chunks_left.start(chunks_of_tile), *columns_left.step(),
+                ]
+            with m.If(last_read):
+                m.d.sync += reading.eq(0)
+                with m.If(vector & ~tile.last):
+                    m.d.sync += column.eq(column)
+                with m.Elif(~vector | tile.ends_group):
+                    m.d.sync += column.eq(0)
+                with m.If(ends_band):
+                    m.d.sync += open_.eq(0)
 
         # Beginning a tile.
-        banks_loaded = Signal(range(3))
-        consumed = end_of_group & descriptor.sum_end
+        banks_loaded, may_write = Signal(range(3)), Signal()
+        m.d.sync += banks_loaded.eq(banks_loaded + self.parameters_loaded - consumed)
         # The constants change when the group's last sums enter the requantizer.
         switch = Signal(Addition.LATENCY)
-        m.d.sync += [
-            banks_loaded.eq(banks_loaded + self.parameters_loaded - consumed), switch.eq(Cat(consumed, switch)),
-        ]
+        m.d.sync += switch.eq(Cat(consumed, switch))
         m.d.comb += self.parameters_switch.eq(Mux(descriptor.add, switch[-1], switch[0]))
-        room = Signal(26, init=config.output_ring_bytes)
-        finishing = Signal(range(Requantizer.LATENCY + self.PICK + Addition.LATENCY + 2))
-        final = final_pass & descriptor.sum_end
-        writes = vector | (pending_last & descriptor.sum_end)
-        can_write = (room >= descriptor.tile_positions) & Mux(consumed, banks_loaded > 1, banks_loaded != 0)
-        slack = Signal(range(config.columns + chunks + self.start_delay + 8))
-        m.d.sync += room.eq(room + self.positions_freed - Mux(begin & writes, descriptor.tile_positions, 0))
+        # Room in the ring: what the next cycle will find is known for either case.
+        room, has_room = Signal(range(-2 * config.position_lanes, config.output_ring_bytes + 1),
+                                init=config.output_ring_bytes), Signal()
+        rooms = [Signal.like(room, name=f"room_behind_{n}") for n in range(3)]
+        m.d.comb += [one.eq(room + self.positions_freed - n * descriptor.tile_positions)
+                     for n, one in enumerate(rooms)]
+        m.d.sync += [room.eq(rooms[0]), has_room.eq(rooms[1] >= 0)]
+        with m.If(begin & writes):
+            m.d.sync += [room.eq(rooms[1]), has_room.eq(rooms[2] >= 0)]
         m.d.comb += [
-            begin.eq(active & (finishing == 0) & ~end_of_band & (~reading | end_of_tile)
-                     & Mux(vector, self.i_vector.valid, due | delay[-1]) & (~writes | can_write)),
+            writes.eq(next_tile.last_pass & descriptor.sum_end),
+            may_write.eq(has_room & Mux(consumed, banks_loaded[1], banks_loaded != 0)),
+            begin.eq(open_ & may_follow & Mux(vector, self.i_vector.valid, due) & (~writes | may_write)),
             self.i_vector.ready.eq(begin & vector),
-            # The sums of column c are replaced FEED_LATENCY + array latency + c cycles after the next last tap.
-            slack.eq(columns + tile_chunks + self.start_delay - config.rows - 1),
-            self.array_free.eq(~pending & (~reading | (remaining_now <= slack))),
         ]
-        held = Signal(32 * config.vector_lanes)
+        held = Signal(32 * lanes * config.vector_chunks)
         with m.If(begin):
             m.d.sync += [
-                reading.eq(1), chunk.eq(0), left.eq(descriptor.tile_positions),
-                offset.eq(tile_offset), tile_start.eq(tile_offset),
-                first.eq(vector | pending_first), final_pass.eq(vector | pending_last),
+                reading.eq(1), tile.eq(next_tile), final.eq(writes), chunk.eq(0), chunks_of_tile.eq(tile_chunks),
+                *chunks_left.start(tile_chunks), *columns_left.start(Mux(vector, 1, columns)),
+                left.eq(descriptor.tile_positions), offset.eq(tile_offset), tile_start.eq(tile_offset),
+                uses_constants.eq(next_tile.ends_group & descriptor.sum_end),
+                ends_band.eq(next_tile.ends_group & next_tile.last_group),
             ]
             with m.If(vector):
                 m.d.sync += held.eq(self.i_vector.payload)
-            with m.Else():
-                m.d.sync += [due.eq(0), pending.eq(0)]
             with m.If(writes):
                 m.d.sync += tile_offset.eq(tile_offset + descriptor.tile_positions)
 
-        # Stage 1: choose a column's lanes. Stage 2: add what earlier passes have left.
-        picked, sums = Signal(32 * lanes), Signal(32 * lanes)
-        m.d.sync += picked.eq(Mux(vector, self.pick_vector(m, held, chunk), self.pick_column(m, column, chunk)))
-        earlier = self.build_psums(m, reading=reading, final=final, first=first, restart=end_of_part, sums=sums)
+        # Stage 1: choose a column, or some lanes of the vector unit's. Stage 2: choose a column's lanes, add what
+        # earlier passes have left.
+        picked, chunk_of_column = Signal(32 * config.drain_chunks * lanes), Signal.like(chunk)
+        sums = Signal(32 * lanes)
+        of_columns = [self.sums.word_select(c, 32 * config.rows) for c in range(config.columns)]
+        m.d.sync += [picked.eq(select(of_columns, column)), chunk_of_column.eq(Mux(vector, 0, chunk))]
+        with m.If(vector):
+            m.d.sync += picked[:32 * lanes].eq(select(self.words(held), chunk))
+        earlier = self.build_psums(m, reading=reading, final=final, first=tile.first_pass,
+                                   restart=last_read & tile.last, sums=sums)
+        of_chunk = select(self.words(picked), chunk_of_column)
         for lane in range(lanes):
-            m.d.sync += sums.word_select(lane, 32).eq(
-                picked.word_select(lane, 32) + earlier.word_select(lane, 32))
+            m.d.sync += sums.word_select(lane, 32).eq(of_chunk.word_select(lane, 32) + earlier.word_select(lane, 32))
         m.d.comb += [
             addition.operands.eq(picked), addition.multiplier_1.eq(descriptor.add_multiplier_1),
             addition.multiplier_2.eq(descriptor.add_multiplier_2), addition.shift_1.eq(descriptor.add_shift_1),
@@ -187,14 +199,11 @@ class Drain(wiring.Component):
 
         # The results' place and the column of their constants beside them, later where operands are scaled first.
         place = Signal(self._place_layout())
-        count = Signal(range(lanes + 1))
         m.d.comb += [
-            count.eq(lanes),
-            place.valid.eq(reading & final), place.end_of_tile.eq(end_of_tile & final),
-            place.ring.eq(Mux(vector, 0, column)), place.offset.eq(offset), place.count.eq(count),
+            place.valid.eq(reading & final), place.end_of_tile.eq(last_read & final),
+            place.ring.eq(Mux(vector, 0, column)), place.offset.eq(offset),
+            place.count.eq(Mux(left < lanes, left, lanes)),
         ]
-        with m.If(left < lanes):
-            m.d.comb += count.eq(left)
         m.d.sync += self.column.eq(Mux(descriptor.parameter_shared, 0, column))
         stages = [place]
         for stage in range(self.PICK + Addition.LATENCY - 1 + Requantizer.LATENCY):
@@ -216,67 +225,89 @@ class Drain(wiring.Component):
             self.tile_drained.eq(drained[-1]),
         ]
 
-        # The band ends when its last result has left the requantizer, whose constants come from the descriptor.
-        with m.If(end_of_band):
-            m.d.sync += finishing.eq(Mux(descriptor.add, len(stages), self.PICK + Requantizer.LATENCY + 1))
+        # The band ends when its last result leaves the requantizer, whose constants come from the descriptor. What is
+        # worked out from the next one's fields is there when the first tile may begin.
+        finishing = Signal(range(len(stages)))
+        with m.If(last_read & ends_band):
+            m.d.sync += finishing.eq(Mux(descriptor.add, len(stages) - 2, self.PICK + Requantizer.LATENCY - 1))
         with m.Elif((finishing > 1) | ((finishing == 1) & (offered | self.o_descriptor.ready))):
             m.d.sync += finishing.eq(finishing - 1)
             with m.If(finishing == 1):
                 m.d.sync += active.eq(0)
+        m.d.sync += settling.eq(settling << 1)
+        with m.If(settling[-1]):
+            m.d.sync += open_.eq(1)
         with m.If(self.i_descriptor.valid & self.i_descriptor.ready):
-            m.d.sync += [descriptor.eq(self.i_descriptor.payload), active.eq(1),
-                         offered.eq(~self.i_descriptor.p.sum_end), group.eq(0), tile.eq(0), column.eq(0)]
+            m.d.sync += [
+                descriptor.eq(self.i_descriptor.payload), vector.eq(self.i_descriptor.p.op == OP_VECTOR), active.eq(1),
+                settling.eq(1), offered.eq(~self.i_descriptor.p.sum_end), column.eq(0),
+            ]
         return m
 
-    def build_tile_chunks(self, m: Module, descriptor, last_tile, tile_chunks):
-        """Cycles that a column of the tile takes."""
-        config, lanes = self.config, self.config.requantize_lanes
-        most = max(config.drain_chunks, config.vector_chunks)
-        positions = Signal.like(descriptor.tile_positions)
-        m.d.comb += [positions.eq(Mux(last_tile, descriptor.last_rows, descriptor.tile_positions)),
-                     tile_chunks.eq(most)]
-        for n in reversed(range(most - 1)):
-            with m.If(positions <= (n + 1) * lanes):
-                m.d.comb += tile_chunks.eq(n + 1)
+    def build_tiles(self, m: Module, taken):
+        """The queue of tiles that have been issued; returns its head."""
+        m.submodules.tiles = tiles = Memory(shape=Tile, depth=self.TILES, init=[])
+        write, read = tiles.write_port(), tiles.read_port(domain="comb")
+        m.d.comb += [write.en.eq(self.array_issued | self.vector_issued), write.data.eq(self.tile)]
+        with m.If(write.en):
+            m.d.sync += write.addr.eq(write.addr + 1)
+        with m.If(taken):
+            m.d.sync += read.addr.eq(read.addr + 1)
+        return read.data
 
-    def pick_column(self, m: Module, column, chunk):
-        """``lanes`` sums of one column of the array."""
-        config, lanes, chunks = self.config, self.config.requantize_lanes, self.config.drain_chunks
-        chosen = Signal(32 * lanes)
-        for lane in range(lanes):
-            with m.Switch(Cat(chunk, column)):
-                for c in range(config.columns):
-                    for n in range(chunks):
-                        if n * lanes + lane < config.rows:
-                            with m.Case(c << len(chunk) | n):
-                                m.d.comb += chosen.word_select(lane, 32).eq(
-                                    self.sums.word_select(c * config.rows + n * lanes + lane, 32))
-        return chosen
+    def build_array_free(self, m: Module, *, begin, due, columns, tile_chunks):
+        """From a tile's last tap until it begins no other last tap may be issued, and while it is read only in time.
 
-    def pick_vector(self, m: Module, held, chunk):
-        """``lanes`` sums of a tile of the vector unit."""
-        lanes = self.config.requantize_lanes
-        chosen = Signal(32 * lanes)
-        for n in range(self.config.vector_chunks):
-            with m.If(chunk == n):
-                m.d.comb += chosen.eq(held[32 * n * lanes:])
-        return chosen
+        The sums of column c are replaced ``FEED_LATENCY + array latency + c`` cycles after the next last tap.
+        """
+        config = self.config
+        waiting, wait = Signal(), Countdown(self.start_delay.bit_length(), name="wait")
+        most = max(1, (config.columns - 1) * (config.drain_chunks - 1))
+        ahead, blocking, blocked = Signal(range(most + 1)), Signal(), Countdown(most.bit_length(), name="blocked")
+        enough = self.FEED_LATENCY + self.array_latency - 1
+        # A cycle for each chunk of each column, but the last column's and the last chunk's are not waited for.
+        m.d.sync += [ahead.eq((columns - 1)[:len(columns)] * (tile_chunks - 1)[:len(tile_chunks)]), *wait.step()]
+        with m.If(waiting & wait.last):
+            m.d.sync += [waiting.eq(0), due.eq(1)]
+        with m.If(begin):
+            m.d.sync += [due.eq(0), self.array_free.eq(ahead <= enough), blocking.eq(ahead > enough),
+                         *blocked.start(ahead - enough)]
+        with m.Elif(blocking):
+            m.d.sync += blocked.step()
+            with m.If(blocked.last):
+                m.d.sync += [blocking.eq(0), self.array_free.eq(1)]
+        with m.If(self.array_issued):
+            m.d.sync += [self.array_free.eq(0), waiting.eq(1), *wait.start(self.start_delay - 2)]
+
+    def chunks_of(self, positions):
+        """Cycles that a column of so many positions takes."""
+        lanes, most = self.config.requantize_lanes, max(self.config.drain_chunks, self.config.vector_chunks)
+        return sum((positions > n * lanes for n in range(1, most)), start=Const(1))
+
+    def words(self, sums):
+        """As many as are requantized at once."""
+        size = 32 * self.config.requantize_lanes
+        return [sums[start:start + size] for start in range(0, len(sums), size)]
 
     def build_psums(self, m: Module, *, reading, final, first, restart, sums):
-        """The psum memory, walked in the order of draining; returns what it adds to the sums of stage 2."""
+        """The psum memory, walked in the order of draining; returns what it adds to the sums of stage 2.
+
+        It is read a cycle ahead, so that stage 2 finds what it has read in a register.
+        """
         config = self.config
         depth = max(2, config.psum_tiles * config.columns * config.drain_chunks)
         m.submodules.psums = psums = Memory(shape=32 * config.requantize_lanes, depth=depth, init=[])
         write, read = psums.write_port(), psums.read_port(domain="sync")
-        address, behind, behind_2 = (Signal(range(depth), name=n) for n in ("address", "behind", "behind_2"))
-        waits, adds = Signal(2), Signal()
-        m.d.sync += [behind.eq(address), behind_2.eq(behind), waits.eq(Cat(reading & ~final, waits)), adds.eq(~first)]
-        with m.If(reading):
-            m.d.sync += address.eq(Mux(restart, 0, address + 1))
-        earlier = Signal(32 * config.requantize_lanes)
+        address, following, behind, behind_2 = (
+            Signal(range(depth), name=n) for n in ("address", "following", "behind", "behind_2"))
+        waits, earlier = Signal(2), Signal(32 * config.requantize_lanes)
         m.d.comb += [
-            read.addr.eq(address), read.en.eq(reading), write.addr.eq(behind_2), write.en.eq(waits[1]),
-            write.data.eq(sums), earlier.eq(Mux(adds, read.data, 0)),
+            following.eq(Mux(reading, Mux(restart, 0, address + 1), address)), read.addr.eq(following), read.en.eq(1),
+            write.addr.eq(behind_2), write.en.eq(waits[1]), write.data.eq(sums),
+        ]
+        m.d.sync += [
+            address.eq(following), behind.eq(address), behind_2.eq(behind), waits.eq(Cat(reading & ~final, waits)),
+            earlier.eq(Mux(first, 0, read.data)),
         ]
         return earlier
 

@@ -152,7 +152,6 @@ class Core(wiring.Component):
 
         # Computing.
         in_work = scheduler.o_descriptor.p
-        ends_tile = scheduler.issue & scheduler.last
         connect(m, loader.o_descriptor, scheduler.i_descriptor)
         connect(m, scheduler.o_descriptor, drain.i_descriptor)
         connect(m, vector_unit.o_sums, drain.i_vector)
@@ -162,12 +161,14 @@ class Core(wiring.Component):
             scheduler.run_valid.eq(winner_list.run_added & loader.capture), scheduler.run.eq(winner_list.added),
             scheduler.list_done.eq(winner_list.completed & loader.capture), loader.list_free.eq(scheduler.list_free),
             flags.write.eq((winner_list.chunk_taken & ~loader.blocks) | (loader.build & loader.build_all)),
-            flags.chunk_slot.eq(loader.slot), flags.chunk.eq(winner_list.chunk_base >> 4),
+            flags.chunk_slot.eq(loader.slot), flags.chunk_start.eq(loader.build),
+            flags.chunk_next.eq(winner_list.chunk_taken),
             winner_list.limit.eq(Mux(loader.blocks, flags.chunk_flags, ~0)),
             flags.write_slot.eq(loader.slot), flags.write_operand.eq(loader.operand),
             flags.write_chunk.eq(winner_list.chunk_base >> 4), flags.write_bits.eq(winner_list.chunk_bits),
             flags.write_all.eq(loader.build & loader.build_all),
-            flags.slot.eq(scheduler.flag_slot), flags.channel.eq(scheduler.flag_channel),
+            flags.ask.eq(scheduler.ask), flags.slot.eq(scheduler.flag_slot),
+            flags.channel.eq(scheduler.flag_channel),
             scheduler.flags.eq(flags.flags), scheduler.strip_loaded.eq(unpacker.strip_loaded),
             scheduler.weights_loaded.eq(weights_arrived), scheduler.array_free.eq(drain.array_free),
             scheduler.vector_free.eq(vector_unit.free), reader.weights_freed.eq(scheduler.weights_freed),
@@ -184,9 +185,9 @@ class Core(wiring.Component):
             vector_unit.issue.eq(feed.vector_issue), vector_unit.first.eq(feed.vector_first),
             vector_unit.last.eq(feed.vector_last), vector_unit.operand.eq(feed.vector_operand),
             vector_unit.add.eq(in_work.add), vector_unit.acts.eq(feed.vector_acts),
-            vector_unit.weights.eq(feed.vector_weights), vector_unit.tile_issued.eq(ends_tile & scheduler.vector),
-            drain.tile_issued.eq(ends_tile & ~scheduler.vector), drain.first_pass.eq(scheduler.first_pass),
-            drain.last_pass.eq(scheduler.last_pass), drain.sums.eq(array.sums),
+            vector_unit.weights.eq(feed.vector_weights), vector_unit.tile_issued.eq(scheduler.vector_issued),
+            drain.array_issued.eq(scheduler.array_issued), drain.vector_issued.eq(scheduler.vector_issued),
+            drain.tile.eq(scheduler.tile), drain.sums.eq(array.sums),
             parameters.column.eq(drain.column), parameters.switch.eq(drain.parameters_switch),
             drain.parameters.eq(parameters.parameters), drain.parameters_loaded.eq(parameters.loaded),
         ]

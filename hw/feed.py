@@ -16,9 +16,11 @@ class Feed(wiring.Component):
 
     Members
     -------
-    issue, vector, first, last, operand, lane_inside, zero_point, unit_weight, lane_step:
+    issue, vector, first, last, operand, zero_point, unit_weight, lane_step:
         Of the step issued in this cycle (see :class:`hw.scheduler.Scheduler`); ``unit_weight``: every weight, unless
         0; ``lane_step``: bytes from the first tap of a lane of the vector unit to that of the next, 1..4.
+    lane_inside:
+        Of the step issued :attr:`LANES_BEHIND` cycles before.
     act_data, weight_data:
         The buffers' read data.
     acts, weights, array_first, array_last:
@@ -28,6 +30,7 @@ class Feed(wiring.Component):
     """
 
     LATENCY = BankedBuffer.READ_LATENCY + 1
+    LANES_BEHIND = 2
 
     def __init__(self, *, config: EngineConfig):
         self.config = config
@@ -47,30 +50,36 @@ class Feed(wiring.Component):
         config = self.config
         lanes = config.position_lanes
         control = Signal(data.StructLayout({
-            "array": 1, "vector": 1, "first": 1, "last": 1, "operand": 1, "inside": VECTOR_TAPS * lanes,
-            "zero_point": signed(8), "unit_weight": signed(8), "lane_step": 3}))
+            "array": 1, "vector": 1, "first": 1, "last": 1, "operand": 1, "zero_point": signed(8),
+            "unit_weight": signed(8), "lane_step": 3}))
         m.d.comb += [
             control.array.eq(self.issue & ~self.vector), control.vector.eq(self.issue & self.vector),
             control.first.eq(self.first), control.last.eq(self.last), control.operand.eq(self.operand),
-            control.inside.eq(self.lane_inside), control.zero_point.eq(self.zero_point),
-            control.unit_weight.eq(self.unit_weight), control.lane_step.eq(self.lane_step),
+            control.zero_point.eq(self.zero_point), control.unit_weight.eq(self.unit_weight),
+            control.lane_step.eq(self.lane_step),
         ]
-        for stage in range(BankedBuffer.READ_LATENCY):
-            delayed = Signal(control.shape(), name=f"control{stage}")
-            m.d.sync += delayed.eq(control)
-            control = delayed
+
+        def delay(value, cycles, name):
+            for stage in range(cycles):
+                delayed = Signal(value.shape(), name=f"{name}{stage}")
+                m.d.sync += delayed.eq(value)
+                value = delayed
+            return value
+
+        control = delay(control, BankedBuffer.READ_LATENCY, "control")
+        inside = delay(self.lane_inside, BankedBuffer.READ_LATENCY - self.LANES_BEHIND, "inside")
         above = []
         for byte in range(config.act_banks):
             value = Signal(signed(9), name=f"above{byte}")
             m.d.comb += value.eq(self.act_data.word_select(byte, 8).as_signed() - control.zero_point)
             above.append(value)
         for row in range(config.rows):
-            m.d.sync += self.acts.word_select(row, 9).eq(Mux(control.inside[row] & control.array, above[row], 0))
+            m.d.sync += self.acts.word_select(row, 9).eq(Mux(inside[row] & control.array, above[row], 0))
         for tap in range(VECTOR_TAPS):
             for lane in range(config.vector_lanes):
                 value = self.vector_acts.word_select(tap * config.vector_lanes + lane, 9)
                 m.d.sync += value.eq(0)
-                with m.If(control.inside[tap * lanes + lane]):
+                with m.If(inside[tap * lanes + lane]):
                     with m.Switch(control.lane_step):
                         for step in (1, 2, 3, 4):
                             if lane < config.vector_positions(step):

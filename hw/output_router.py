@@ -56,7 +56,7 @@ class OutputRouter(wiring.Component):
             new.chip.eq(is_result & descriptor.out_to_chip), new.memory.eq(~is_result | descriptor.out_to_memory),
             new.offset.eq(run.p.address + descriptor.chip_offset),
             self.o_run.payload.eq(run.payload), self.o_run.valid.eq(run.valid & new.memory & routes.w_rdy),
-            run.ready.eq(routes.w_rdy & (self.o_run.ready | ~new.memory)), routes.w_en.eq(run.valid & run.ready),
+            run.ready.eq(routes.w_rdy & self.o_run.ready), routes.w_en.eq(run.valid & run.ready),
             routes.r_en.eq(chunk.valid & chunk.last),
         ]
         offset, now = Signal(24), Signal(24)

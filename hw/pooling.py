@@ -32,7 +32,7 @@ class Pooling(wiring.Component):
     score_valid, score_data, score_count, score_start, score_end, score_resume, score_final, score_channel, score_label:
         For the score unit.
     busy:
-        A tag is on its way.
+        A tag of an earlier cycle is on its way, or its chunk is going out.
     """
 
     LATENCY = BankedBuffer.READ_LATENCY + 1
@@ -77,10 +77,10 @@ class Pooling(wiring.Component):
         pooled, so_far = Signal(8 * axi_bytes), Signal(8 * axi_bytes)
         for lane in range(axi_bytes):
             new, old = Signal(8, name=f"new{lane}"), so_far.word_select(lane, 8)
+            larger = inside[lane] & (self.read_data.word_select(lane, 8).as_signed() > old.as_signed())
             m.d.comb += [
                 new.eq(Mux(inside[lane], self.read_data.word_select(lane, 8), LEAST)),
-                pooled.word_select(lane, 8).eq(
-                    Mux(arrived.first_tap | (new.as_signed() > old.as_signed()), new, old)),
+                pooled.word_select(lane, 8).eq(Mux(arrived.first_tap | larger, new, old)),
             ]
         with m.If(arrived.valid):
             m.d.sync += so_far.eq(pooled)
@@ -95,18 +95,20 @@ class Pooling(wiring.Component):
         # Stage 4: the chunk.
         chunk, complete = self.o_chunk, arrived.valid & arrived.last_tap
         m.d.sync += [
-            chunk.valid.eq(complete & arrived.write), chunk.data.eq(Mux(arrived.scores, self.scores, thinned)),
-            chunk.count.eq(arrived.count), chunk.first.eq(arrived.run_first), chunk.last.eq(arrived.run_last),
-            chunk.lane.eq(arrived.lane), chunk.beat.eq(arrived.beat),
+            chunk.valid.eq(complete & arrived.write), chunk.count.eq(arrived.count), chunk.lane.eq(arrived.lane),
+            chunk.beat.eq(arrived.beat), chunk.first.eq(arrived.run_first), chunk.last.eq(arrived.run_last),
             self.score_valid.eq(complete & arrived.score), self.score_start.eq(arrived.start),
             self.score_end.eq(arrived.end), self.score_resume.eq(arrived.resume), self.score_final.eq(arrived.final),
             self.score_channel.eq(arrived.channel), self.score_label.eq(arrived.label),
         ]
-        with m.If(self.other.valid):
+        # What else the writer gets comes only while no tag is on its way.
+        with m.If(~self.busy):
             m.d.sync += chunk.eq(self.other)
+        aside = Mux(self.busy, self.scores, self.other.data)
+        m.d.sync += [chunk.data.eq(Mux(self.busy & ~arrived.scores, thinned, aside)),
+                     self.busy.eq(Cat(tag.valid for tag in tags).any())]
         m.d.comb += [
             self.scores_taken.eq(arrived.valid & arrived.scores), self.scores_bank.eq(arrived.label.bank),
             self.score_data.eq(chunk.data), self.score_count.eq(chunk.count),
-            self.busy.eq(Cat(tag.valid for tag in tags).any()),
         ]
         return m

@@ -70,8 +70,8 @@ class StripWalker(wiring.Component):
         Strobe, before the first strip of a descriptor.
     i_strip:
         In the order of channels; the first strips of slices follow each other in memory.
-    o_run, hold:
-        The writer.
+    o_run, announces, hold:
+        The writer. ``announces``: a run is or may be offered.
     read_enable, read_ring, read_offset:
         The output buffer's read port.
     tag:
@@ -89,7 +89,7 @@ class StripWalker(wiring.Component):
             "o_run": Out(stream.Signature(WriteRun)), "hold": In(1),
             "read_enable": Out(1), "read_ring": Out(range(config.columns)),
             "read_offset": Out(range(config.output_ring_bytes)), "tag": Out(tag_layout(config)),
-            "positions_freed": Out(24), "idle": Out(1),
+            "positions_freed": Out(24), "announces": Out(1), "idle": Out(1),
         })
 
     def elaborate(self, platform):
@@ -100,55 +100,75 @@ class StripWalker(wiring.Component):
         ring = range(config.output_ring_bytes)
         strip, job = Signal(strip_layout(config)), self.i_strip.p
 
+        # How many are left behind the one in work, less one: negative with the last, so that the sign tells.
+        columns_more, rows_more, cols_more, tap_cols_more, window_more, map_more = (
+            Signal(signed(bits), name=f"{name}_more") for name, bits in (
+                ("columns", config.columns.bit_length() + 1), ("rows", 17), ("cols", 17), ("tap_cols", 9),
+                ("window", 10), ("map", 18)))
         # Columns and their addresses; of the strip, and of the first column that no strip has been written of.
-        columns_left, keep = Signal(range(config.columns + 1)), Signal(config.columns)
-        column, channel = Signal(range(config.columns)), Signal(16)
+        keep, column, channel = Signal(config.columns), Signal(range(config.columns)), Signal(16)
+        read_ring = Signal(range(config.columns))
         plane_address, strip_address, column_address, row_address = (
             Signal(32, name=f"{n}_address") for n in ("plane", "strip", "column", "row"))
-        # Rows. Offsets are those of the window's first tap (``row``), and of the first one inside the map (the rest).
-        rows_left, cols_left = Signal(16), Signal(16)
-        row, strip_row, following_row = (Signal(COORDINATE, name=n) for n in ("row", "strip_row", "following_row"))
-        row_offset, chunk_offset, tap_row_offset, tap_offset = (
-            Signal(ring, name=f"{n}_offset") for n in ("row", "chunk", "tap_row", "tap"))
-        # Taps.
-        chunk_column, tap_row, pool_col = Signal(COORDINATE), Signal(COORDINATE), Signal(8)
-        first_tap, channel_start, run_first = Signal(), Signal(), Signal()
+        # Rows: the strip's first one (between strips the next strip's), and the one behind that in work. ``top``: the
+        # first row of its windows; ``room``: rows of the map from there on, less two; ``offset`` of the first tap.
+        strip_top, next_top = (Signal(COORDINATE, name=f"{n}_top") for n in ("strip", "next"))
+        strip_room, next_room = (Signal(COORDINATE, name=f"{n}_room") for n in ("strip", "next"))
+        next_offset, single_row, short_row = Signal(ring), Signal(), Signal()
+        # Chunks and taps. Rows of taps end with the window or with the map. Offsets of the first taps inside it.
+        row_window, row_map = Signal.like(window_more), Signal.like(map_more)
+        chunk_offset, tap_row_offset, tap_offset = (
+            Signal(ring, name=f"{n}_offset") for n in ("chunk", "tap_row", "tap"))
+        chunk_column, tap_column = Signal(COORDINATE), Signal(COORDINATE)
+        first_tap, channel_start, run_first, whole = Signal(), Signal(), Signal(), Signal()
 
-        def first_row(row):
-            """The first row of the window that lies inside the map."""
-            return Mux(row < 0, 0, row)
-
-        def begin_row(new_row, offset, origin):
-            start = Mux(new_row < 0, origin, offset)
-            return [
-                row.eq(new_row), row_offset.eq(offset), chunk_offset.eq(start), tap_row_offset.eq(start),
-                tap_offset.eq(start), tap_row.eq(first_row(new_row)), chunk_column.eq(descriptor.pool_x),
-                pool_col.eq(0), first_tap.eq(1),
-            ]
-
-        def row_cols(last):
-            return Mux(last, descriptor.out_cols_last, descriptor.out_cols)
-
-        next_tap_row = tap_row + 1
-        last_pool_col = pool_col == descriptor.pool_w - 1
-        last_pool_row = (next_tap_row >= row + descriptor.pool_h) | (next_tap_row >= descriptor.pool_rows)
-        last_tap = strip.scores | (last_pool_col & last_pool_row)
+        last_column, last_row, last_chunk, last_tap_col = (
+            more < 0 for more in (columns_more, rows_more, cols_more, tap_cols_more))
+        last_tap = strip.scores | (last_tap_col & ((window_more < 0) | (map_more < 0)))
         piece = Mux(strip.scores, axi_bytes, descriptor.chunk)
-        last_chunk = cols_left <= piece
-        last_row = rows_left == 1
-        last_column = columns_left == 1
-        whole = descriptor.out_contiguous | strip.scores
-        go, end_column = Signal(), Signal()
+        first_room = descriptor.pool_rows - 2 - descriptor.pool_y
+        # Of the two states but idle each has a flag of its own: they choose between many registers.
+        reading, announcing = Signal(), self.announces
+        go, end_column, onward, held, frees = Signal(), Signal(), Signal(), Signal(), Signal()
+
+        def begin_cols(last):
+            """Those of a row, the slice's ``last`` one or another."""
+            return [short_row.eq(last), cols_more.eq(Mux(last, descriptor.out_cols_last, descriptor.out_cols)
+                                                     - descriptor.chunk - 1)]
+
+        def begin_taps(offset, column):
+            """A row of taps."""
+            return [tap_offset.eq(offset), tap_row_offset.eq(offset), tap_column.eq(column),
+                    tap_cols_more.eq(descriptor.pool_w - 2)]
+
+        def begin_chunk(offset, column, window, rows_of_map):
+            return [*begin_taps(offset, column), chunk_offset.eq(offset), chunk_column.eq(column), first_tap.eq(1),
+                    window_more.eq(window), map_more.eq(rows_of_map)]
+
+        # The row that begins: the next one, or the strip's first.
+        top, room, offset, origin = Signal(COORDINATE), Signal(COORDINATE), Signal(ring), Signal(ring)
+        start, window, rows_of_map = Signal(ring), Signal.like(window_more), Signal.like(map_more)
+        m.d.comb += [
+            top.eq(Mux(onward, next_top, strip_top)), room.eq(Mux(onward, next_room, strip_room)),
+            offset.eq(Mux(self.idle, job.offset, Mux(onward, next_offset, strip.offset))),
+            origin.eq(Mux(self.idle, job.origin, strip.origin)),
+            start.eq(Mux(top < 0, origin, offset)), window.eq(descriptor.pool_h - 2 + Mux(top < 0, top, 0)),
+            rows_of_map.eq(Mux(top < 0, descriptor.pool_rows - 2, room)),
+        ]
+        begin_row = [
+            *begin_chunk(start, descriptor.pool_x, window, rows_of_map), row_window.eq(window), row_map.eq(rows_of_map),
+            next_top.eq(top + descriptor.pool_stride_y), next_room.eq(room - descriptor.pool_stride_y),
+            next_offset.eq(offset + descriptor.out_row_step),
+        ]
 
         tag = self.tag
         m.d.comb += [
-            self.read_enable.eq(go & ~strip.scores), self.read_offset.eq(tap_offset),
-            self.read_ring.eq(Mux(descriptor.op == OP_VECTOR, 0, column)),
+            self.read_enable.eq(go & ~strip.scores), self.read_offset.eq(tap_offset), self.read_ring.eq(read_ring),
             tag.valid.eq(go), tag.write.eq(strip.write), tag.score.eq(strip.score), tag.scores.eq(strip.scores),
-            tag.column.eq(chunk_column + pool_col), tag.first_tap.eq(first_tap), tag.last_tap.eq(last_tap),
-            tag.count.eq(Mux(last_chunk, cols_left, piece)), tag.run_first.eq(run_first),
-            tag.run_last.eq(last_chunk & (last_row | ~whole)), tag.lane.eq(row_address[:lane_bits]),
-            tag.beat.eq(row_address[lane_bits:]),
+            tag.column.eq(tap_column), tag.first_tap.eq(first_tap), tag.last_tap.eq(last_tap),
+            tag.count.eq(Mux(last_chunk, cols_more + piece + 1, piece)), tag.run_first.eq(run_first),
+            tag.run_last.eq(last_chunk & (last_row | strip.scores | ~descriptor.out_contiguous)),
+            tag.lane.eq(row_address[:lane_bits]), tag.beat.eq(row_address[lane_bits:]),
             tag.start.eq(channel_start), tag.end.eq(last_chunk & last_row), tag.channel.eq(channel),
             tag.resume.eq(~strip.first | descriptor.score_resume), tag.final.eq(strip.last & descriptor.score_final),
             tag.label.bank.eq(strip.bank), tag.label.column.eq(column),
@@ -156,95 +176,76 @@ class StripWalker(wiring.Component):
         ]
         run = self.o_run.p
         m.d.comb += [
-            run.address.eq(row_address), run.bytes.eq(Mux(whole, strip.bytes, cols_left)),
+            self.o_run.valid.eq(announcing & keep[0]), run.address.eq(row_address),
+            run.bytes.eq(Mux(whole, strip.bytes, Mux(short_row, descriptor.out_cols_last, descriptor.out_cols))),
             run.kind.eq(Mux(strip.scores, WriteKind.MASK, WriteKind.ACTIVATIONS)),
         ]
 
-        m.d.sync += self.positions_freed.eq(0)
+        m.d.comb += self.positions_freed.eq(Mux(frees, strip.freed, 0))
+        m.d.sync += [frees.eq(end_column & last_column & strip.write), held.eq(self.hold & strip.write)]
         with m.If(self.start):
-            m.d.sync += plane_address.eq(descriptor.out_base)
-        with m.FSM():
-            with m.State("NEXT"):
-                m.d.comb += [self.i_strip.ready.eq(1), self.idle.eq(1)]
-                address, new_row = Signal(32), Signal(COORDINATE)
-                m.d.comb += [
-                    address.eq(Mux(job.first, plane_address, strip_address + descriptor.out_strip_pitch)),
-                    new_row.eq(Mux(job.first, descriptor.pool_y, following_row)),
-                ]
-                with m.If(self.i_strip.valid):
+            m.d.sync += [plane_address.eq(descriptor.out_base), strip_top.eq(descriptor.pool_y),
+                         strip_room.eq(first_room)]
+        m.d.comb += [self.idle.eq(~reading & ~announcing), self.i_strip.ready.eq(self.idle)]
+        with m.If(reading):
+            m.d.comb += [go.eq(~held), onward.eq(~last_row)]
+            with m.If(go):
+                m.d.sync += first_tap.eq(0)
+                with m.If(~last_tap):
+                    m.d.sync += [tap_cols_more.eq(tap_cols_more - 1), tap_column.eq(tap_column + 1),
+                                 tap_offset.eq(tap_offset + 1)]
+                    with m.If(last_tap_col):
+                        m.d.sync += [window_more.eq(window_more - 1), map_more.eq(map_more - 1),
+                                     *begin_taps(tap_row_offset + descriptor.out_pitch, chunk_column)]
+                with m.Elif(~last_chunk):
+                    next_chunk, next_column = (at + descriptor.chunk_step for at in (chunk_offset, chunk_column))
+                    m.d.sync += [run_first.eq(0), channel_start.eq(0), cols_more.eq(cols_more - piece),
+                                 *begin_chunk(next_chunk, next_column, row_window, row_map)]
+                with m.Else():
                     m.d.sync += [
-                        strip.eq(job), columns_left.eq(job.columns), keep.eq(job.keep), column.eq(job.column),
-                        channel.eq(job.channel), rows_left.eq(job.rows), strip_row.eq(new_row), channel_start.eq(1),
-                        *begin_row(new_row, job.offset, job.origin),
+                        run_first.eq(0), channel_start.eq(last_row),
+                        row_address.eq(row_address + descriptor.out_row_pitch),
+                        rows_more.eq(Mux(last_row, strip.rows - 2, rows_more - 1)), *begin_row,
+                        *begin_cols(strip.last & Mux(last_row, single_row, rows_more == 0)),
                     ]
-                    with m.If(job.scores):
-                        m.d.sync += [row_address.eq(descriptor.score_base + job.channel), cols_left.eq(job.columns)]
-                    with m.Else():
-                        m.d.sync += [strip_address.eq(address), column_address.eq(address), row_address.eq(address),
-                                     cols_left.eq(row_cols(job.last & (job.rows == 1)))]
-                    m.next = "READ"
-                    with m.If(job.write):
-                        m.next = "RUN"
-            with m.State("RUN"):
-                m.d.comb += [self.o_run.valid.eq(keep[0]), end_column.eq(~keep[0])]
-                m.d.sync += run_first.eq(1)
-                with m.If(keep[0]):
-                    with m.If(self.o_run.ready):
-                        m.next = "READ"
-                with m.Elif(last_column):
-                    m.next = "NEXT"
-            with m.State("READ"):
-                m.d.comb += go.eq(~(self.hold & strip.write))
-                with m.If(go):
-                    m.d.sync += first_tap.eq(0)
-                    with m.If(~last_tap):
-                        m.d.sync += [pool_col.eq(pool_col + 1), tap_offset.eq(tap_offset + 1)]
-                        with m.If(last_pool_col):
-                            next_row_offset = tap_row_offset + descriptor.out_pitch
-                            m.d.sync += [pool_col.eq(0), tap_row.eq(next_tap_row), tap_offset.eq(next_row_offset),
-                                         tap_row_offset.eq(next_row_offset)]
-                    with m.Else():
-                        m.d.sync += [run_first.eq(0), channel_start.eq(0)]
-                        with m.If(~last_chunk):
-                            next_chunk = chunk_offset + descriptor.chunk_step
-                            m.d.sync += [
-                                cols_left.eq(cols_left - piece), chunk_offset.eq(next_chunk),
-                                tap_row_offset.eq(next_chunk), tap_offset.eq(next_chunk), first_tap.eq(1),
-                                chunk_column.eq(chunk_column + descriptor.chunk_step), pool_col.eq(0),
-                                tap_row.eq(first_row(row)),
-                            ]
-                        with m.Elif(strip.scores):
-                            m.next = "NEXT"
-                        with m.Elif(~last_row):
-                            new_row = Signal(COORDINATE)
-                            m.d.comb += new_row.eq(row + descriptor.pool_stride_y)
-                            m.d.sync += [
-                                rows_left.eq(rows_left - 1), row_address.eq(row_address + descriptor.out_row_pitch),
-                                cols_left.eq(row_cols(strip.last & (rows_left == 2))),
-                                *begin_row(new_row, (row_offset + descriptor.out_row_step)[:len(row_offset)],
-                                           strip.origin),
-                            ]
-                            with m.If(strip.write & ~descriptor.out_contiguous):
-                                m.next = "RUN"
-                        with m.Else():
-                            m.d.comb += end_column.eq(1)
-                            with m.If(last_column):
-                                m.next = "NEXT"
-                            with m.Elif(strip.write):
-                                m.next = "RUN"
+                    m.d.comb += end_column.eq(last_row & ~strip.scores)
+                    ends = strip.scores | (last_row & last_column)
+                    starts_run = ~ends & strip.write & (last_row | ~descriptor.out_contiguous)
+                    m.d.sync += [reading.eq(~ends & ~starts_run), announcing.eq(starts_run)]
+        with m.Elif(announcing):
+            m.d.comb += end_column.eq(~keep[0])
+            m.d.sync += run_first.eq(1)
+            with m.If(Mux(keep[0], self.o_run.ready, last_column)):
+                m.d.sync += [announcing.eq(0), reading.eq(keep[0])]
+        with m.Else():
+            address, rows_behind = Signal(32), Signal.like(rows_more)
+            m.d.comb += [address.eq(Mux(job.first, plane_address, strip_address)), rows_behind.eq(job.rows - 2)]
+            m.d.sync += [
+                strip.eq(job), columns_more.eq(job.columns - 2), keep.eq(job.keep), column.eq(job.column),
+                read_ring.eq(Mux(descriptor.op == OP_VECTOR, 0, job.column)), channel.eq(job.channel),
+                column_address.eq(address), row_address.eq(address), rows_more.eq(rows_behind),
+                single_row.eq(rows_behind < 0), whole.eq(descriptor.out_contiguous | job.scores),
+                channel_start.eq(1), *begin_row, *begin_cols(job.last & (rows_behind < 0)),
+            ]
+            with m.If(job.scores):
+                m.d.sync += [row_address.eq(descriptor.score_base + job.channel),
+                             cols_more.eq(job.columns - (axi_bytes + 1))]
+            # Unless there is a strip, all this is for nothing.
+            with m.If(self.i_strip.valid):
+                m.d.sync += [announcing.eq(job.write), reading.eq(~job.write)]
+                with m.If(~job.scores):
+                    m.d.sync += strip_address.eq(address + descriptor.out_strip_pitch)
 
         with m.If(end_column):
             following = column_address + descriptor.out_plane
             m.d.sync += [
-                columns_left.eq(columns_left - 1), keep.eq(keep >> 1), column.eq(column + 1), channel.eq(channel + 1),
-                column_address.eq(following), row_address.eq(following), rows_left.eq(strip.rows),
-                cols_left.eq(row_cols(strip.last & (strip.rows == 1))), channel_start.eq(1),
-                *begin_row(strip_row, strip.offset, strip.origin),
+                columns_more.eq(columns_more - 1), keep.eq(keep >> 1), column.eq(column + 1),
+                read_ring.eq(read_ring + 1), channel.eq(channel + 1), column_address.eq(following),
+                row_address.eq(following),
             ]
+            with m.If(strip.first & strip.write):
+                m.d.sync += plane_address.eq(following)
             with m.If(last_column):
-                m.d.sync += following_row.eq(row + descriptor.pool_stride_y)
-                with m.If(strip.write):
-                    m.d.sync += self.positions_freed.eq(strip.freed)
-                    with m.If(strip.first):
-                        m.d.sync += plane_address.eq(following)
+                m.d.sync += [strip_top.eq(Mux(strip.last, descriptor.pool_y, next_top)),
+                             strip_room.eq(Mux(strip.last, first_room, next_room))]
         return m

@@ -1,11 +1,13 @@
 """The innermost loops: which bytes of the activation buffer the taps of a tile start at, one step a cycle."""
 
 from amaranth.hdl import Module, Mux, Signal, signed
-from amaranth.lib import data, wiring
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from .config import VECTOR_TAPS
+from .counter import Countdown
 from .descriptor import LAYOUT
+from .run_stream import SlabRun
 
 
 class Step(data.Struct):
@@ -13,7 +15,7 @@ class Step(data.Struct):
 
     ``offset``: its first byte for position 0 of the tile. ``x``, ``y``: column and row of that byte's tap in its
     sub-plane, ``phase_x`` and ``phase_y`` which sub-plane. ``taps``: neighbouring taps taken at once. ``operand``: of
-    an addition. ``first``, ``last``: of the tile.
+    an addition. ``first``, ``last``: of its tile.
     """
 
     offset: 24
@@ -28,120 +30,110 @@ class Step(data.Struct):
 
 
 class TapWalk(wiring.Component):
-    """What the walks of the array and of the vector unit have in common: the rows of taps of a slab.
+    """Slabs, rows of taps, taps; where there is no slab, one step without taps.
+
+    Convolution: one tap a step. Vector: up to ``VECTOR_TAPS`` neighbouring ones, of one slab at most. An addition has
+    one row of one tap for each operand: ``step_y_wrap`` is the distance of the two.
+
+    Throughput: one step a cycle, without a gap between runs; the first one stands at ``o_step`` a cycle behind its run.
 
     Members
     -------
-    descriptor:
-        Stable while walking.
-    load, base:
-        Strobe: the walk starts with the next cycle, for a tile whose slab starts at ``base``.
-    advance:
-        Strobe: the step has been issued; the next one stands at ``step`` in the next cycle.
-    step:
-        The step in turn.
+    descriptor, vector:
+        Stable from the second cycle before a band's first run on.
+    i_run, o_step:
+        The slabs, and the steps over them.
+    run:
+        That of the step in turn.
+    moves, next_weights:
+        Strobe: with the next cycle another step comes in turn, or none. It reads so many bytes of weights, none
+        reads 0.
     """
 
-    members = {"descriptor": In(LAYOUT), "load": In(1), "base": In(24), "advance": In(1), "step": Out(Step)}
+    def __init__(self):
+        super().__init__({
+            "descriptor": In(LAYOUT), "vector": In(1), "i_run": In(stream.Signature(SlabRun)),
+            "o_step": Out(stream.Signature(Step)), "run": Out(SlabRun), "moves": Out(1), "next_weights": Out(7),
+        })
 
-    def build_rows(self, m: Module, *, row_ends, block_ends, next_slab):
-        """Walk from row to row, through the phases, and on to ``next_slab``.
+    def elaborate(self, platform):
+        m = Module()
+        step, run, next_run, descriptor = self.o_step.p, self.run, self.i_run.p, self.descriptor
+        valid = self.o_step.valid
 
-        An addition has one row of one tap for each operand: step_y_wrap is then the distance of the two.
-        """
-        step, descriptor = self.step, self.descriptor
-        row_offset, next_row = Signal(24), Signal(24)
+        # The run in work. Behind its last step, or if there is none, comes the one that is offered.
+        ends_run, load, empty = Signal(), Signal(), Signal()
+        m.d.comb += [
+            self.moves.eq(self.o_step.ready | ~valid), load.eq(ends_run | ~valid),
+            self.i_run.ready.eq(load & self.moves), empty.eq(next_run.channels == 0),
+        ]
+        with m.If(self.i_run.ready):
+            m.d.sync += [valid.eq(self.i_run.valid), run.eq(next_run)]
+
+        # Taps of the row behind the step: how many, none, as many as a step takes. A row begins with ``row_taps``.
+        rest, row_ends, full = Signal(8), Signal(), Signal()
+        row_taps, row_rest, one_step = Signal(range(VECTOR_TAPS + 1)), Signal(8), Signal()
+        at_once = Mux(self.vector, VECTOR_TAPS, 1)
+        one_step_now = descriptor.kernel_w <= at_once
+        taps = Mux(one_step_now, descriptor.kernel_w, at_once)
+        m.d.sync += [row_taps.eq(taps), row_rest.eq(descriptor.kernel_w - taps), one_step.eq(one_step_now)]
+        # Weights of the step that follows: of as many taps as it has, or as many as of the run's other steps.
+        next_taps, varies = Signal.like(step.taps), Signal()
+        m.d.comb += [
+            next_taps.eq(Mux(row_ends, row_taps, Mux(full, VECTOR_TAPS, rest))),
+            self.next_weights.eq(Mux(varies, next_taps, run.weights)),
+        ]
+        with m.If(load):
+            m.d.comb += self.next_weights.eq(Mux(self.i_run.valid, next_run.weights, 0))
+
+        # Rows and slabs.
+        rows, slabs = Countdown(8, name="row"), Countdown(16, name="slab")
+        row_offset, slab, one_row = Signal(24), Signal(24), Signal()
+        x_wraps = step.phase_x == descriptor.stride_x - 1
         y_wraps = step.phase_y == descriptor.stride_y - 1
-        m.d.comb += next_row.eq(row_offset + Mux(y_wraps, descriptor.step_y_wrap, descriptor.step_y))
+        row_count = Mux(descriptor.add, 2, descriptor.kernel_h)
+        m.d.sync += one_row.eq(row_count == 1)
 
         def start_row(offset):
             return [step.offset.eq(offset), row_offset.eq(offset), step.phase_x.eq(descriptor.phase_x),
-                    step.x.eq(descriptor.tap_x)]
+                    step.x.eq(descriptor.tap_x), step.taps.eq(row_taps), rest.eq(row_rest), row_ends.eq(one_step),
+                    full.eq(row_rest >= VECTOR_TAPS)]
 
-        def start_block(offset):
-            return [*start_row(offset), step.phase_y.eq(descriptor.phase_y), step.y.eq(descriptor.tap_y)]
+        def start_slab(offset):
+            return [*start_row(offset), slab.eq(offset), step.phase_y.eq(descriptor.phase_y),
+                    step.y.eq(descriptor.tap_y), step.operand.eq(0), *rows.start(row_count)]
 
-        with m.If(self.advance & row_ends):
-            with m.If(~block_ends):
-                m.d.sync += [*start_row(next_row), step.phase_y.eq(Mux(y_wraps, 0, step.phase_y + 1)),
-                             step.y.eq(step.y + (y_wraps & ~descriptor.add))]
-            with m.Else():
-                m.d.sync += start_block(next_slab)
-        with m.If(self.load):
-            m.d.sync += start_block(self.base)
+        def ends(condition, run=run):
+            return [ends_run.eq(condition), step.last.eq(condition & run.last)]
 
-
-class ConvolutionTaps(TapWalk):
-    """Slabs, rows of taps, taps: ``channels * kernel_h * kernel_w`` steps; one empty step where there is no channel.
-
-    ``step.first`` and ``step.last`` are those of the slabs walked. Members beside those of :class:`TapWalk`:
-    ``channels`` (slabs to walk, from ``load`` on).
-    """
-
-    def __init__(self):
-        super().__init__(self.members | {"channels": In(16)})
-
-    def elaborate(self, platform):
-        m = Module()
-        step, descriptor = self.step, self.descriptor
-        tap_row, tap_col, left = Signal(8), Signal(8), Signal(16)
-        slab, next_slab = Signal(24), Signal(24)
-        empty, fresh = Signal(), Signal()
-        row_ends = empty | (tap_col == descriptor.kernel_w - 1)
-        block_ends = row_ends & (empty | (tap_row == descriptor.kernel_h - 1))
-        m.d.comb += [
-            step.taps.eq(~empty), step.first.eq(fresh), step.last.eq(block_ends & (empty | (left == 1))),
-            next_slab.eq(slab + descriptor.slab_bytes),
-        ]
-        self.build_rows(m, row_ends=row_ends, block_ends=block_ends, next_slab=next_slab)
-        x_wraps = step.phase_x == descriptor.stride_x - 1
-        with m.If(self.advance):
-            m.d.sync += fresh.eq(0)
-            with m.If(~row_ends):
+        with m.If(self.moves):
+            m.d.sync += step.first.eq(load & next_run.first)
+            with m.If(load):
+                m.d.sync += [*start_slab(next_run.offset), *slabs.start(next_run.channels),
+                             *ends((one_step & one_row & (next_run.channels == 1)) | empty, next_run),
+                             varies.eq(self.vector & (next_run.weights != 0))]
+                with m.If(empty):
+                    m.d.sync += step.taps.eq(0)
+            with m.Elif(~row_ends):
+                m.d.sync += [row_ends.eq(rest <= at_once), *ends((rest <= at_once) & rows.last & slabs.last)]
+                with m.If(self.vector):
+                    m.d.sync += [
+                        step.offset.eq(step.offset + VECTOR_TAPS), step.x.eq(step.x + VECTOR_TAPS),
+                        step.taps.eq(next_taps), rest.eq(rest - VECTOR_TAPS), full.eq(rest >= 2 * VECTOR_TAPS),
+                    ]
+                with m.Else():
+                    m.d.sync += [
+                        step.offset.eq(step.offset + Mux(x_wraps, descriptor.step_x_wrap, descriptor.step_x)),
+                        step.x.eq(step.x + x_wraps), step.phase_x.eq(Mux(x_wraps, 0, step.phase_x + 1)),
+                        rest.eq(rest - 1),
+                    ]
+            with m.Elif(~rows.last):
                 m.d.sync += [
-                    tap_col.eq(tap_col + 1), step.phase_x.eq(Mux(x_wraps, 0, step.phase_x + 1)),
-                    step.x.eq(step.x + x_wraps),
-                    step.offset.eq(step.offset + Mux(x_wraps, descriptor.step_x_wrap, descriptor.step_x)),
+                    *start_row(row_offset + Mux(y_wraps, descriptor.step_y_wrap, descriptor.step_y)), *rows.step(),
+                    step.phase_y.eq(Mux(y_wraps, 0, step.phase_y + 1)), step.y.eq(step.y + (y_wraps & ~descriptor.add)),
+                    step.operand.eq(descriptor.add), *ends(one_step & rows.before_last & slabs.last),
                 ]
             with m.Else():
-                m.d.sync += [tap_col.eq(0), tap_row.eq(tap_row + 1)]
-                with m.If(block_ends):
-                    m.d.sync += [tap_row.eq(0), left.eq(left - 1), slab.eq(next_slab)]
-        with m.If(self.load):
-            m.d.sync += [tap_row.eq(0), tap_col.eq(0), left.eq(self.channels), empty.eq(self.channels == 0),
-                         fresh.eq(1), slab.eq(self.base)]
-        return m
-
-
-class VectorTaps(TapWalk):
-    """Rows of taps, ``VECTOR_TAPS`` neighbouring ones at once; or the operands of an addition.
-
-    Members beside those of :class:`TapWalk`: ``empty`` (a loser's slab: one step without taps; stable).
-    """
-
-    def __init__(self):
-        super().__init__(self.members | {"empty": In(1)})
-
-    def elaborate(self, platform):
-        m = Module()
-        step, descriptor = self.step, self.descriptor
-        tap_row, left, fresh = Signal(8), Signal(8), Signal()
-        empty = self.empty & ~descriptor.add
-        row_ends = Signal()
-        m.d.comb += row_ends.eq(empty | descriptor.add | (left <= VECTOR_TAPS))
-        block_ends = row_ends & (empty | Mux(descriptor.add, step.operand, tap_row == descriptor.kernel_h - 1))
-        m.d.comb += [
-            step.taps.eq(Mux(empty, 0, Mux(descriptor.add, 1, Mux(row_ends, left[:2], VECTOR_TAPS)))),
-            step.first.eq(fresh), step.last.eq(block_ends),
-        ]
-        self.build_rows(m, row_ends=row_ends, block_ends=block_ends, next_slab=self.base)
-        with m.If(self.advance):
-            m.d.sync += fresh.eq(0)
-            with m.If(~row_ends):
-                m.d.sync += [left.eq(left - VECTOR_TAPS), step.offset.eq(step.offset + VECTOR_TAPS),
-                             step.x.eq(step.x + VECTOR_TAPS)]
-            with m.Else():
-                m.d.sync += [left.eq(descriptor.kernel_w), tap_row.eq(tap_row + 1), step.operand.eq(descriptor.add)]
-        with m.If(self.load):
-            m.d.sync += [left.eq(descriptor.kernel_w), tap_row.eq(0), step.operand.eq(0), fresh.eq(1)]
+                m.d.sync += [*start_slab(slab + descriptor.slab_bytes), *slabs.step(),
+                             *ends(one_step & one_row & slabs.before_last)]
         return m

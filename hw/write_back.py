@@ -73,9 +73,9 @@ class WriteBack(wiring.Component):
     Cycles, if the positions are there and the writer is ready: those of :class:`hw.strip_walker.StripWalker`, nothing
     between strips, slices and groups, 4 between descriptors. A strip is offered at the earliest 2 cycles after the one
     before was taken, that of another slice 3, of another group 4: never too late for the walker unless a group is a
-    single read. Between the last read for scores alone and the same strip again: 8 cycles where the threshold is known
-    by then (``Select.THRESHOLD``; a vector descriptor but for its first slice that is read twice), else 17, for the
-    mean 7 more. Where nothing follows, scores are announced 9 cycles behind the last read, for the mean 16.
+    single read. Between the last read for scores alone and the same strip again: 9 cycles where the threshold is known
+    by then (``Select.THRESHOLD``; a vector descriptor but for its first slice that is read twice), else 18, for the
+    mean 7 more. Where nothing follows, scores are announced 10 cycles behind the last read, for the mean 17.
 
     Members
     -------
@@ -129,37 +129,64 @@ class WriteBack(wiring.Component):
         m.submodules.scores = scores = GroupScores(columns=config.columns, axi_bytes=config.axi_bytes)
         self.connect_parts(m, walker, pooling, scores)
 
-        # Groups and slices.
-        vector = descriptor.op == OP_VECTOR
-        group, group_channel, bank = Signal(16), Signal(16), Signal()
-        slice_column, slice_offset = Signal(range(config.columns)), Signal(ring)
-        columns, slice_columns = Signal(range(config.columns + 1)), Signal(range(config.columns + 1))
-        channel = Signal(16)
-        last_group = group == descriptor.out_groups - 1
-        m.d.comb += [
-            columns.eq(Mux(last_group, descriptor.last_columns, descriptor.group_columns)),
-            slice_columns.eq(Mux(vector, 1, columns)), channel.eq(group_channel + slice_column),
+        # Of the descriptor, a cycle behind it.
+        by_rank, judges, selects = Signal(), Signal(), Signal()
+        first_reach, last_less, winner_bytes = Signal(signed(27)), Signal(signed(17)), Signal(14)
+        m.d.sync += [
+            by_rank.eq(descriptor.select == Select.TOPK),
+            selects.eq(descriptor.layer_end & (descriptor.select != Select.ALL)),
+            judges.eq(descriptor.skip_losers
+                      & ((descriptor.select == Select.TOPK) | (descriptor.select == Select.THRESHOLD))),
+            first_reach.eq(descriptor.pool_y * descriptor.out_pitch),
+            last_less.eq(descriptor.out_cols - descriptor.out_cols_last),
+            winner_bytes.eq((descriptor.out_channels + 7) >> 3),
         ]
-        last_slice = ~vector | (slice_column == columns - 1)
-        # A group whose scores are still to be written.
-        owed, owed_channel, owed_columns, owed_bank = (
-            Signal(), Signal(16), Signal(range(config.columns + 1)), Signal())
 
-        # Strips. ``reach``: position of the first window's first row of taps, negative where that is padding.
-        rows_left, need, reach, first_strip = Signal(16), Signal(25), Signal(signed(27)), Signal()
-        last_strip = rows_left <= descriptor.out_strip_rows
-        next_reach = reach + descriptor.out_strip_step
-        passed, next_passed = (Mux(value < 0, 0, value) for value in (reach, next_reach))
-        strip_rows, strip_bytes, strip_last = Signal(16), Signal(32), Signal()
-        strip_offset, strip_freed = Signal(ring), Signal(24)
-        wanted, ready_positions, spent = Signal(25), Signal(26), Signal()
-        m.d.sync += ready_positions.eq(ready_positions + Mux(self.tile_drained, descriptor.tile_positions, 0)
-                                       - Mux(spent, descriptor.span, 0))
+        # Groups and slices. ``groups_more``: groups behind this one, less one.
+        vector, bank = Signal(), Signal()
+        groups_more, group_channel = Signal(signed(17)), Signal(16)
+        columns, group_columns = Signal(range(config.columns + 1)), Signal(range(config.columns + 1))
+        slice_column, slice_offset, origin = Signal(range(config.columns)), Signal(ring), Signal(ring)
+        channel, next_channel, last_slice = Signal(16), Signal(17), Signal()
+        last_group = groups_more < 0
+        slice_columns = Mux(vector, 1, columns)
+        m.d.comb += group_columns.eq(Mux(last_group, descriptor.last_columns, descriptor.group_columns))
+        # A group whose scores are still to be written: those of the other bank. ``due``: all of them have come.
+        # ``closing``: a group's strips have been taken.
+        owed, due, closing = Signal(), Signal(), Signal()
+        owed_channel, owed_columns = Signal(16), Signal(range(config.columns + 1))
+        last_score = self.score_in_valid & self.score_in_label.ends_group
+        m.d.sync += due.eq(owed & (last_score | Mux(bank, scores.complete[0], scores.complete[1])))
+
+        # The strip to come: the rows that are left with it, the positions up to its last one. A cycle behind them:
+        # whether it is the last one, its rows, whether it waits for all positions: behind the last one they are given
+        # back, also those that it does not read.
+        rows_left, need = Signal(16), Signal(25)
+        is_last, next_rows, needs_all = Signal(), Signal(16), Signal()
+        ends = rows_left <= descriptor.out_strip_rows
+        m.d.sync += [
+            is_last.eq(ends), next_rows.eq(Mux(ends, rows_left, descriptor.out_strip_rows)),
+            needs_all.eq(ends | (need > descriptor.positions)),
+        ]
+        # The strip in work. ``next_reach``: position of the first row of taps of the window behind it, negative where
+        # that is padding; ``passed``, ``given``: positions that are given back behind it and before it.
+        first_strip, strip_last, strip_rows, strip_bytes = Signal(), Signal(), Signal(16), Signal(32)
+        strip_offset, reach, next_reach = Signal(ring), Signal(signed(27)), Signal(signed(27))
+        passed, given = Signal(24), Signal(24)
+        m.d.comb += [
+            reach.eq(Mux(first_strip, first_reach, next_reach)),
+            passed.eq(Mux(strip_last, descriptor.span, Mux(next_reach < 0, 0, next_reach))),
+        ]
+        # Positions drained: of the slice, and beyond those that the strip needs; this without the tile of this cycle.
+        ready_positions, surplus, surplus_before, spent = (
+            Signal(26), Signal(signed(27)), Signal(signed(27)), Signal())
+        drained = Mux(self.tile_drained, descriptor.tile_positions, 0)
+        m.d.comb += surplus_before.eq(surplus)
+        m.d.sync += [ready_positions.eq(ready_positions + drained - Mux(spent, descriptor.span, 0)), spent.eq(0),
+                     surplus.eq(surplus_before + drained)]
 
         # Losers. ``bound_known``: all channels scored so far are in the bound; from then on each slice is judged.
-        by_rank = descriptor.select == Select.TOPK
-        judges = descriptor.skip_losers & (by_rank | (descriptor.select == Select.THRESHOLD))
-        all_may_win = by_rank & (channel + slice_columns <= descriptor.select_value)
+        all_may_win = by_rank & (next_channel <= descriptor.select_value)
         scoring, judged, lost, bound_known = Signal(), Signal(), Signal(config.columns), Signal()
         m.d.comb += scores.bank.eq(bank)
         with m.If(by_rank):
@@ -168,72 +195,74 @@ class WriteBack(wiring.Component):
             m.d.comb += scores.bound.eq(descriptor.select_value)
 
         job = walker.i_strip
-        origin = (slice_offset + descriptor.pool_x)[:len(slice_offset)]
         m.d.comb += [
             job.p.write.eq(~scoring), job.p.score.eq(~judged), job.p.first.eq(first_strip),
             job.p.ends_group.eq(last_slice), job.p.bank.eq(bank), job.p.column.eq(slice_column),
             job.p.channel.eq(channel), job.p.columns.eq(slice_columns),
             job.p.keep.eq(Mux(judged, ~lost, ~Const(0, config.columns)) >> slice_column), job.p.origin.eq(origin),
-            job.p.last.eq(strip_last), job.p.rows.eq(strip_rows), job.p.bytes.eq(strip_bytes),
-            job.p.offset.eq(strip_offset), job.p.freed.eq(strip_freed),
+            job.p.last.eq(strip_last), job.p.rows.eq(strip_rows), job.p.offset.eq(strip_offset),
+            job.p.bytes.eq(strip_bytes - Mux(strip_last, last_less, 0)), job.p.freed.eq(passed - given),
         ]
-        winners, first_winners, bytes_left = pooling.other, Signal(), Signal(16)
+        winners, first_winners, takes_words, bytes_left = pooling.other, Signal(), Signal(), Signal(16)
+        held, ranking_ready = Signal(), Signal()
+        m.d.sync += [held.eq(self.hold), ranking_ready.eq(self.ranking_ready)]
         word_bytes = config.rank_lanes // 8
-
-        def offer_scores():
+        # The scores that are owed, in place of a strip.
+        scores_taken = due & job.ready
+        with m.If(closing):
             m.d.comb += [
-                job.valid.eq(scores.complete.bit_select(owed_bank, 1)), job.p.scores.eq(1), job.p.write.eq(1),
-                job.p.score.eq(0), job.p.keep.eq(1), job.p.channel.eq(owed_channel), job.p.columns.eq(owed_columns),
-                job.p.bytes.eq(owed_columns), job.p.rows.eq(1), job.p.bank.eq(owed_bank),
+                job.valid.eq(due), job.p.scores.eq(1), job.p.write.eq(1), job.p.score.eq(0), job.p.keep.eq(1),
+                job.p.channel.eq(owed_channel), job.p.columns.eq(owed_columns), job.p.bytes.eq(owed_columns),
+                job.p.bank.eq(~bank),
             ]
-            with m.If(job.valid & job.ready):
-                m.d.sync += owed.eq(0)
+            with m.If(scores_taken):
+                m.d.sync += [owed.eq(0), due.eq(0)]
 
         m.d.sync += walker.start.eq(0)
         with m.FSM():
             with m.State("IDLE"):
+                new = self.i_descriptor.p
                 m.d.comb += [self.idle.eq(1), self.i_descriptor.ready.eq(1)]
                 m.d.sync += [
-                    descriptor.eq(self.i_descriptor.payload), group.eq(0), slice_column.eq(0), bound_known.eq(0),
-                    group_channel.eq(self.i_descriptor.p.first_channel), walker.start.eq(self.i_descriptor.valid),
+                    descriptor.eq(new), vector.eq(new.op == OP_VECTOR), groups_more.eq(new.out_groups - 2),
+                    group_channel.eq(new.first_channel), channel.eq(new.first_channel), slice_column.eq(0),
+                    rows_left.eq(new.out_rows), need.eq(new.out_strip_need), bound_known.eq(0),
+                    closing.eq(0), walker.start.eq(self.i_descriptor.valid),
                 ]
                 with m.If(self.i_descriptor.valid):
                     m.next = "SLICE"
             with m.State("SLICE"):
                 m.d.sync += [
-                    rows_left.eq(descriptor.out_rows), need.eq(descriptor.out_strip_need), first_strip.eq(1),
-                    reach.eq(descriptor.pool_y * descriptor.out_pitch),
+                    columns.eq(group_columns), next_channel.eq(channel + Mux(vector, 1, group_columns)),
+                    last_slice.eq(~vector | (slice_column == group_columns - 1)),
+                    origin.eq(slice_offset + descriptor.pool_x), first_strip.eq(1),
                 ]
                 m.next = "STRIP"
             with m.State("STRIP"):
-                rows = Mux(last_strip, rows_left, descriptor.out_strip_rows)
+                m.d.comb += surplus_before.eq(ready_positions - Mux(needs_all, descriptor.positions, need))
                 m.d.sync += [
-                    strip_rows.eq(rows), strip_last.eq(last_strip), strip_offset.eq(origin + reach),
-                    strip_freed.eq(Mux(last_strip, descriptor.span, next_passed) - passed),
-                    # From the sizes that chunks are cut by: what is announced to the writer is what comes.
-                    strip_bytes.eq((rows - 1)[:16] * descriptor.out_cols
-                                   + Mux(last_strip, descriptor.out_cols_last, descriptor.out_cols)),
-                    # Behind the last strip all positions are given back, also those that it does not read.
-                    wanted.eq(Mux(last_strip | (need > descriptor.positions), descriptor.positions, need)),
-                    scoring.eq(judges & first_strip & last_strip & descriptor.score_final & ~all_may_win),
-                    judged.eq(0),
+                    strip_last.eq(is_last), strip_rows.eq(next_rows), strip_bytes.eq(next_rows * descriptor.out_cols),
+                    strip_offset.eq(origin + reach), next_reach.eq(reach + descriptor.out_strip_step),
+                    rows_left.eq(Mux(is_last, descriptor.out_rows, rows_left - descriptor.out_strip_rows)),
+                    need.eq(Mux(is_last, descriptor.out_strip_need, need + descriptor.out_strip_step)),
+                    scoring.eq(judges & first_strip & is_last & descriptor.score_final & ~all_may_win), judged.eq(0),
                 ]
                 m.next = "OFFER"
             with m.State("OFFER"):
-                m.d.comb += job.valid.eq((ready_positions >= wanted) & self.ranking_ready)
-                with m.If(job.valid & job.ready):
+                offered = (surplus >= 0) & ranking_ready
+                m.d.comb += job.valid.eq(offered)
+                with m.If(offered & job.ready):
                     with m.If(scoring):
                         m.d.comb += scores.await_slice.eq(1)
                         m.d.sync += scoring.eq(0)
                         m.next = "SCORED"
                     with m.Elif(~strip_last):
-                        m.d.sync += [rows_left.eq(rows_left - descriptor.out_strip_rows), reach.eq(next_reach),
-                                     need.eq(need + descriptor.out_strip_step), first_strip.eq(0)]
+                        m.d.sync += [given.eq(passed), first_strip.eq(0)]
                         m.next = "STRIP"
                     with m.Else():
-                        m.d.comb += spent.eq(1)
-                        m.d.sync += [slice_offset.eq(slice_offset + descriptor.span),
-                                     slice_column.eq(Mux(last_slice, 0, slice_column + 1))]
+                        m.d.sync += [given.eq(0), spent.eq(1), slice_offset.eq(slice_offset + descriptor.span),
+                                     slice_column.eq(Mux(last_slice, 0, slice_column + 1)), channel.eq(next_channel),
+                                     closing.eq(last_slice)]
                         m.next = "SLICE"
                         with m.If(last_slice):
                             m.next = "GROUP_END"
@@ -250,59 +279,55 @@ class WriteBack(wiring.Component):
                 with m.If(self.bound_valid):
                     m.next = "OFFER"
             with m.State("GROUP_END"):
-                with m.If(owed):
-                    offer_scores()
-                with m.If(~owed | (job.valid & job.ready)):
+                with m.If(~owed | scores_taken):
                     m.d.sync += [
                         owed.eq(descriptor.score_final), owed_channel.eq(group_channel), owed_columns.eq(columns),
-                        owed_bank.eq(bank), bank.eq(~bank), group.eq(group + 1),
-                        group_channel.eq(group_channel + descriptor.group_columns),
+                        due.eq(descriptor.score_final & Mux(bank, scores.complete[1], scores.complete[0])),
+                        bank.eq(~bank), groups_more.eq(groups_more - 1), group_channel.eq(channel),
+                        closing.eq(last_group),
                     ]
                     m.next = "SLICE"
                     with m.If(last_group):
                         m.next = "LAST"
             with m.State("LAST"):
-                with m.If(owed):
-                    offer_scores()
-                with m.Elif(~descriptor.layer_end):
-                    with m.If(walker.idle):
-                        m.next = "IDLE"
-                with m.Elif(descriptor.select == Select.ALL):
-                    m.next = "COMPLETE"
-                with m.Elif(self.bound_valid):
-                    m.d.comb += self.select.eq(1)
+                m.d.comb += self.select.eq(~owed & selects & self.bound_valid)
+                with m.If(self.select):
+                    m.d.sync += [first_winners.eq(1), bytes_left.eq(winner_bytes)]
                     m.next = "WINNERS"
+                with m.Elif(~owed & ~selects & (descriptor.layer_end | walker.idle)):
+                    m.next = "IDLE"
+                    with m.If(descriptor.layer_end):
+                        m.next = "COMPLETE"
             with m.State("WINNERS"):
-                winner_bytes = (descriptor.out_channels + 7) >> 3
                 with m.If(walker.idle):
-                    m.d.comb += [
-                        self.o_run.valid.eq(1), self.o_run.p.address.eq(descriptor.winner_base),
-                        self.o_run.p.kind.eq(WriteKind.MASK), self.o_run.p.bytes.eq(winner_bytes),
-                    ]
+                    m.d.comb += self.o_run.valid.eq(1)
                     with m.If(self.o_run.ready):
+                        m.d.sync += takes_words.eq(1)
                         m.next = "WRITE_WINNERS"
-                m.d.sync += [bytes_left.eq(winner_bytes), first_winners.eq(1)]
             with m.State("WRITE_WINNERS"):
-                words = self.i_winners
-                # Between two runs the writer needs an idle cycle.
-                apart = ~pooling.busy & ~(first_winners & self.o_chunk.valid)
-                m.d.comb += [words.ready.eq(~self.hold & apart), winners.valid.eq(words.valid & words.ready)]
                 with m.If(winners.valid):
                     m.d.sync += [first_winners.eq(0), bytes_left.eq(bytes_left - word_bytes)]
                     with m.If(winners.last):
+                        m.d.sync += takes_words.eq(0)
                         m.next = "COMPLETE"
             with m.State("COMPLETE"):
-                with m.If(self.writer_idle & walker.idle & ~pooling.busy & ~self.o_chunk.valid):
+                with m.If(self.writer_idle & walker.idle & ~pooling.busy):
                     m.d.comb += self.layer_done.eq(1)
                     m.next = "IDLE"
 
         lane_bits = (config.axi_bytes - 1).bit_length()
+        # Between two runs the writer needs an idle cycle: not while the chunk before goes out.
+        words = self.i_winners
         m.d.comb += [
-            winners.data.eq(self.i_winners.payload), winners.first.eq(first_winners),
+            words.ready.eq(takes_words & ~held & ~pooling.busy), winners.valid.eq(words.valid & words.ready),
+            winners.data.eq(words.payload), winners.first.eq(first_winners),
             winners.lane.eq(descriptor.winner_base[:lane_bits]), winners.beat.eq(descriptor.winner_base[lane_bits:]),
             winners.last.eq(bytes_left <= word_bytes),
             winners.count.eq(Mux(winners.last, bytes_left, word_bytes)),
         ]
+        with m.If(~walker.announces):
+            m.d.comb += [self.o_run.p.address.eq(descriptor.winner_base), self.o_run.p.bytes.eq(winner_bytes),
+                         self.o_run.p.kind.eq(WriteKind.MASK)]
         return m
 
     def connect_parts(self, m, walker, pooling, scores):

@@ -67,9 +67,9 @@ NEXT_TILE = 2
 """hw/positions.py: cycles of a tile at least."""
 TAP_TO_ACCEPT = 2
 """hw/scheduler.py: from a band's last tap to taking the next descriptor."""
-ARRAY_SUMS = 6
+ARRAY_SUMS = 7
 """hw/drain.py: from a tile's last tap to the first column's sums being read, a cycle for each row apart."""
-VECTOR_SUMS = 10
+VECTOR_SUMS = 11
 """hw/vector_unit.py, hw/drain.py: from a tile's last step to its sums being read."""
 VECTOR_TILES = 8
 """hw/vector_unit.py: tiles whose last step is issued ahead of their sums being read."""
@@ -87,9 +87,9 @@ STRIP = 1
 """hw/strip_walker.py: cycles of a strip besides its runs and reads."""
 SCORES = 2
 """hw/strip_walker.py: cycles of a group's scores besides their reads."""
-SCORE = 7
+SCORE = 8
 """hw/pooling.py, hw/score.py, hw/write_back.py: from a strip's end to the walker taking the scores behind it."""
-JUDGE = 8
+JUDGE = 9
 """hw/write_back.py: from the end of a strip that is read for its scores alone to its being taken again."""
 BOUND = 9
 """hw/ranking.py: what the search for the threshold of top-k adds to it."""
@@ -97,13 +97,13 @@ MEAN = 7
 """hw/score.py: the requantization of a mean."""
 WRITE_BACK_START = 3
 """hw/write_back.py: from taking a descriptor to its first strip."""
-LAYER_END = 16 + WRITE_LATENCY
+LAYER_END = 17 + WRITE_LATENCY
 """hw/write_back.py, hw/writer.py, hw/control.py: from the scores' end to the end of a program."""
 WINNERS_END = 14 + WRITE_LATENCY
 """The same from the last word of winners."""
 SELECT = 1
 """hw/write_back.py: from the walker taking the last scores to the selection."""
-FIRST_WINNERS = 4
+FIRST_WINNERS = 5
 """hw/pooling.py, hw/writer.py: from the scores' end to the first word of winners, at the earliest."""
 RANKING = {Select.TOPK: 14, Select.ENERGY: 14, Select.THRESHOLD: 5}
 """hw/ranking.py: from the selection to the first word of winners; for energy a cycle more a bit of the channels."""

@@ -1,5 +1,6 @@
 """The world of the scheduler's tests, and bands with the steps that they must give, from loops in Python."""
 
+from collections import deque
 from dataclasses import dataclass, field
 from functools import cached_property
 from random import Random
@@ -28,6 +29,9 @@ class Step:
     taps: int
     first_pass: bool
     last_pass: bool
+    last_tile: bool
+    last_group: bool
+    ends_group: bool
     pixels: list[list[Pixel | None]]
     weights: tuple[int, int]
     rows: int
@@ -123,7 +127,9 @@ def convolution(shape: LayerShape, config: EngineConfig, random: Random, *, rate
         for start in starts:
             of_pass = slabs[start:start + size]
             for tile in range(fields["tiles"]):
-                common = {"operand": 0, "first_pass": start == 0, "last_pass": start == starts[-1],
+                last_tile, last_pass = tile == fields["tiles"] - 1, start == starts[-1]
+                common = {"operand": 0, "first_pass": start == 0, "last_pass": last_pass, "last_tile": last_tile,
+                          "last_group": group == fields["out_groups"] - 1, "ends_group": last_tile and last_pass,
                           "rows": rows_needed(shape, fields, tile)}
                 walk = [common | {"taps": 1, "pixels": tile_pixels(shape, fields, tile, config.rows, slab, 0, y, [x]),
                                   "weights": (place + n * columns, columns)}
@@ -147,7 +153,10 @@ def vector(shape: LayerShape, config: EngineConfig, random: Random, *, rate: flo
         slab = output // shape.depth_multiplier
         reads = shape.weighted * masks[0][slab] if shape.operands == 1 else 0
         for tile in range(fields["tiles"]):
-            common = {"first_pass": None, "last_pass": None}
+            last_tile, group = tile == fields["tiles"] - 1, output // fields["group_columns"]
+            ends_group = (output + 1) % fields["group_columns"] == 0 or output == shape.out_channels - 1
+            common = {"first_pass": True, "last_pass": True, "last_tile": last_tile,
+                      "last_group": group == fields["out_groups"] - 1, "ends_group": last_tile and ends_group}
             if shape.operands == 2:
                 walk = [common | {"taps": 1, "operand": operand, "weights": (place, 0), "rows": 2 * shape.height,
                                   "pixels": tile_pixels(shape, fields, tile, lanes, slab, operand, 0, [0])
@@ -177,6 +186,7 @@ class World:
         self.config, self.bands, self.random, self.eager = config, bands, random, eager
         self.scheduler = Scheduler(config=config)
         self.issued: list[int] = []
+        self.expected_inside: deque[tuple[int, list]] = deque()
         self.now = self.strips = self.taken = self.arrived = self.freed = 0
 
     def chance(self, share: float) -> bool:
@@ -218,12 +228,15 @@ class World:
         free = self.chance(0.8)
         ctx.set(scheduler.array_free, free)
         ctx.set(scheduler.vector_free, free)
-        _, _, issue, active, freed, *rest = await ctx.tick().sample(
-            scheduler.issue, ~scheduler.idle, scheduler.weights_freed, scheduler.waits_activations,
-            scheduler.waits_weights, scheduler.waits_drain, scheduler.vector, scheduler.first, scheduler.last,
-            scheduler.operand, scheduler.taps, scheduler.first_pass, scheduler.last_pass, scheduler.act_offset,
-            scheduler.weight_offset, scheduler.lane_inside)
+        _, _, issue, active, freed, inside, array_issued, vector_issued, *rest = await ctx.tick().sample(
+            scheduler.issue, ~scheduler.idle, scheduler.weights_freed, scheduler.lane_inside, scheduler.array_issued,
+            scheduler.vector_issued, scheduler.waits_activations, scheduler.waits_weights, scheduler.waits_drain,
+            scheduler.vector, scheduler.first, scheduler.last, scheduler.operand, scheduler.taps, scheduler.tile,
+            scheduler.act_offset, scheduler.weight_offset)
         assert sum(rest[:3]) == (active and not issue), "exactly one reason not to issue"
+        self.check_inside(inside)
+        vector, _, last = rest[3:6]
+        assert (array_issued, vector_issued) == (issue and last and not vector, issue and last and vector)
         if issue:
             self.issued.append(self.now)
             self.check(band, base, steps.pop(0), free, *rest[3:])
@@ -231,14 +244,15 @@ class World:
         self.strips += loads
         self.arrived, self.to_load, self.freed = self.arrived + amount, self.to_load - amount, self.freed + freed
 
-    def check(self, band, base, step, free, vector, first, last, operand, taps, first_pass, last_pass, act_offset,
-              weight_offset, inside) -> None:
-        """One step is what it must be, at a time when it may be."""
-        fields, lanes = band.fields, self.config.position_lanes
+    def check(
+            self, band, base, step, free, vector, first, last, operand, taps, tile, act_offset, weight_offset) -> None:
+        """One step is what it must be, at a time when it may be; which lanes are inside is told two cycles later."""
+        fields = band.fields
         assert (first, last, operand, taps) == (step.first, step.last, step.operand, step.taps)
         assert vector == (fields["op"] == OP_VECTOR)
-        if step.first_pass is not None and step.last:
-            assert (first_pass, last_pass) == (step.first_pass, step.last_pass)
+        if step.last:
+            assert (tile.first_pass, tile.last_pass) == (step.first_pass, step.last_pass)
+            assert (tile.last, tile.last_group, tile.ends_group) == (step.last_tile, step.last_group, step.ends_group)
         place, size = step.weights
         if size:
             assert weight_offset == (base + place) % self.config.weight_buffer_bytes
@@ -247,14 +261,24 @@ class World:
         if not fields["act_resident"]:
             there = min(self.strips * fields["strip_rows"], fields["in_rows"])
             assert step.rows <= there, "a tile before its rows"
+        self.expected_inside.append((self.now + 2, step.pixels))
         for tap, of_tap in enumerate(step.pixels):
             for lane, pixel in enumerate(of_tap):
-                assert (inside >> tap * lanes + lane & 1) == (pixel is not None), (tap, lane)
                 if pixel is not None:
                     slab, *rest = pixel
                     offset = act_offset + lane * fields["lane_step"] + tap
                     offset -= fields["act_base"] + slab * fields["slab_bytes"]
                     assert band.places[offset] == tuple(rest)
+
+    def check_inside(self, inside: int) -> None:
+        """The lanes of the step issued two cycles before."""
+        if not self.expected_inside or self.expected_inside[0][0] != self.now:
+            return
+        _, pixels = self.expected_inside.popleft()
+        for tap, of_tap in enumerate(pixels):
+            for lane, pixel in enumerate(of_tap):
+                bit = inside >> tap * self.config.position_lanes + lane & 1
+                assert bit == (pixel is not None), (tap, lane)
 
     async def give_lists(self, ctx) -> None:
         scheduler = self.scheduler
@@ -275,16 +299,18 @@ class World:
     async def answer_flags(self, ctx) -> None:
         scheduler = self.scheduler
         slots: dict[int, Band] = {}
+        later = 0
         while True:
-            _, _, take, slot, channel, flag_slot = await ctx.tick().sample(
-                scheduler.i_descriptor.valid & scheduler.i_descriptor.ready, scheduler.slot, scheduler.flag_channel,
-                scheduler.flag_slot)
+            _, _, take, slot, ask, channel, flag_slot = await ctx.tick().sample(
+                scheduler.i_descriptor.valid & scheduler.i_descriptor.ready, scheduler.slot, scheduler.ask,
+                scheduler.flag_channel, scheduler.flag_slot)
             if take:
                 slots[slot] = self.bands[self.taken]
                 self.taken += 1
             masks = slots[flag_slot].masks if flag_slot in slots else []
-            answer = sum((channel < len(mask) and mask[channel]) << n for n, mask in enumerate(masks))
-            ctx.set(scheduler.flags, answer)
+            if ask:
+                ctx.set(scheduler.flags, later)
+                later = sum((channel < len(mask) and mask[channel]) << n for n, mask in enumerate(masks))
 
     async def take_descriptors(self, ctx) -> None:
         scheduler, rule = self.scheduler, StallRule("o_descriptor")

@@ -18,7 +18,7 @@ SHAPES = [
 
 
 class Model:
-    """The bytes, and what the documented latencies make of accesses: writes seen one cycle later, data three."""
+    """The bytes, and what the documented latencies make of accesses: writes seen one cycle later, data four."""
 
     def __init__(self, shape: dict):
         self.ring_bytes = shape["ring_bytes"]
@@ -42,7 +42,7 @@ class Model:
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: "-".join(map(str, shape.values())))
 def test_random_accesses(shape):
     buffer, model, random = BankedBuffer(**shape), Model(shape), Random(str(shape))
-    assert (buffer.WRITE_LATENCY, buffer.READ_LATENCY) == (1, 3)
+    assert (buffer.WRITE_LATENCY, buffer.READ_LATENCY) == (1, 4)
     write_bytes, ring_bytes, rings = shape["write_bytes"], shape["ring_bytes"], shape["rings"]
 
     async def bench(ctx):
@@ -85,12 +85,12 @@ def test_a_read_sees_writes_of_the_cycle_before_and_not_of_its_own():
         ctx.set(buffer.read_offset, 61)
         ctx.set(buffer.read_enable, 1)
         seen = []
-        for now in range(8):
+        for now in range(9):
             ctx.set(buffer.write_enable, now < 3)
             ctx.set(buffer.write_data, (now + 1) * 0x0101010101010101)
             seen.append(ctx.get(buffer.read_data) & 0xFF)
             await ctx.tick()
-        assert seen == [0, 0, 0, 0, 1, 2, 3, 3]
+        assert seen == [0, 0, 0, 0, 0, 1, 2, 3, 3]
 
     simulate(buffer, bench)
 

@@ -34,16 +34,20 @@ CONFIGS = {
 }
 
 
+VECTOR_LATENCY = 5
+"""Cycles from a tile's last step to the sums of the vector unit, at the least."""
 PAUSE = 8
 """Cycles between an addition and something else; a barrier takes longer."""
 
 
 @dataclass(kw_only=True)
 class Tile:
-    """A tile as it enters: ``sums`` [column][position], of a vector tile one column; ``results`` of a complete one."""
+    """A tile as it enters: ``sums`` [column][position], of a vector tile one column; ``results`` of a complete one.
 
-    first: bool
-    last: bool
+    ``place``: the fields of :class:`hw.run_stream.Tile`.
+    """
+
+    place: dict[str, bool]
     sums: list[list[int]]
     results: list[list[int]] | None
     vector: bool
@@ -88,6 +92,14 @@ def group_columns(fields: dict[str, int]) -> list[int]:
     return [fields["group_columns"]] * (fields["out_groups"] - 1) + [fields["last_columns"]]
 
 
+def place_of(fields: dict[str, int], group: int, tile: int, *, first_pass: bool = True, last_pass: bool = True,
+             ends_part: bool = True) -> dict[str, bool]:
+    """Where a tile stands; ``ends_part``: of the last pass, or channel, of its group."""
+    last = tile == fields["tiles"] - 1
+    return {"last": last, "first_pass": first_pass, "last_pass": last_pass,
+            "last_group": group == fields["out_groups"] - 1, "ends_group": last and ends_part}
+
+
 def convolution(config: EngineConfig, random: Random, *, passes: int = 1, bands: int = 1) -> list[Band]:
     """Group, pass, tile; ``bands`` descriptors of one group each, whose sums add up, as of chunks of channels."""
     most = config.psum_tiles if passes * bands > 1 else 6
@@ -99,7 +111,7 @@ def convolution(config: EngineConfig, random: Random, *, passes: int = 1, bands:
         starts, ends = number == 0, number == bands - 1
         band = Band(fields=fields | {"sum_start": starts, "sum_end": ends}, tiles=[])
         made.append(band)
-        for columns in group_columns(fields):
+        for group, columns in enumerate(group_columns(fields)):
             constants = random_constants(random, columns, shared=False)
             if ends:
                 band.constants.append(constants)
@@ -115,8 +127,9 @@ def convolution(config: EngineConfig, random: Random, *, passes: int = 1, bands:
                     if last and ends:
                         results = [[requantized(wrapped(total), *record, *limits(fields)) for total in column[:valid]]
                                    for column, record in zip(totals[tile], constants, strict=True)]
-                    band.tiles.append(Tile(first=one_pass == 0 and starts, last=last, sums=sums, results=results,
-                                           vector=False))
+                    place = place_of(fields, group, tile, first_pass=one_pass == 0 and starts, last_pass=last,
+                                     ends_part=last)
+                    band.tiles.append(Tile(place=place, sums=sums, results=results, vector=False))
     return made
 
 
@@ -130,13 +143,13 @@ def vector(config: EngineConfig, random: Random, *, add: bool = False, tile: int
     for number, (multiplier, shift) in enumerate(scales, 1):
         fields |= {f"add_multiplier_{number}": multiplier, f"add_shift_{number}": shift}
     band = Band(fields=fields, tiles=[])
-    for columns in group_columns(fields):
+    for group, columns in enumerate(group_columns(fields)):
         records = random_constants(random, columns, shared=shared)
         if add:
             records = [(0, random.randint(2**30, 2**31 - 1), random.randint(-20, -10))] * columns
         band.constants.append(records[:1] if shared else records)
-        for record in records:
-            for valid in [tile] * (fields["tiles"] - 1) + [fields["last_rows"]]:
+        for column, record in enumerate(records):
+            for number, valid in enumerate([tile] * (fields["tiles"] - 1) + [fields["last_rows"]]):
                 if add:
                     pairs = [[random.randint(-255, 255) for _ in range(2)] for _ in range(config.vector_lanes)]
                     words = [(b & 0xFFFF) << 16 | a & 0xFFFF for a, b in pairs]
@@ -145,7 +158,8 @@ def vector(config: EngineConfig, random: Random, *, add: bool = False, tile: int
                 else:
                     totals = words = [random_sum(random) for _ in range(config.vector_lanes)]
                 results = [requantized(wrapped(total), *record, *limits(fields)) for total in totals[:valid]]
-                band.tiles.append(Tile(first=True, last=True, sums=[words], results=[results], vector=True))
+                place = place_of(fields, group, number, ends_part=column == columns - 1)
+                band.tiles.append(Tile(place=place, sums=[words], results=[results], vector=True))
     return [band]
 
 
@@ -175,7 +189,7 @@ class World:
         self.steps = deque((number, tile) for number, band in enumerate(bands) for tile in band.tiles)
         self.array = [0] * (config.rows * config.columns)
         self.changes: dict[int, list[tuple[int, int]]] = {}
-        self.vector_tiles: deque[list[int]] = deque()
+        self.vector_tiles: deque[tuple[int, list[int]]] = deque()
         self.groups = deque(group for band in bands for group in band.constants)
         self.banks: deque[list[tuple[int, int, int]]] = deque()
         self.asked: tuple[int, int, int] | None = None
@@ -231,20 +245,22 @@ class World:
     def issue(self, ctx) -> None:
         """Last taps when they may come, and what they change: sums of PE (r, c) after latency + r + c cycles."""
         config, drain = self.config, self.drain
-        ctx.set(drain.tile_issued, 0)
+        ctx.set(drain.array_issued, 0)
+        ctx.set(drain.vector_issued, 0)
         # A band's tiles come when the drain has its descriptor, or has just the one before.
         if self.steps and self.steps[0][0] <= self.taken:
-            number, tile = self.steps[0]
+            _, tile = self.steps[0]
             if tile.vector:
-                if number < self.taken and len(self.vector_tiles) < 3 and self.chance(0.3):
-                    self.vector_tiles.append(tile.sums[0])
+                if len(self.vector_tiles) < 8 and self.chance(0.3):
+                    self.vector_tiles.append((self.now + VECTOR_LATENCY, tile.sums[0]))
                     self.steps.popleft()
+                    ctx.set(drain.vector_issued, 1)
+                    ctx.set(drain.tile, tile.place)
             elif ctx.get(drain.array_free) and self.chance(0.5):
                 self.steps.popleft()
                 self.begun.append(self.now)
-                ctx.set(drain.tile_issued, 1)
-                ctx.set(drain.first_pass, tile.first)
-                ctx.set(drain.last_pass, tile.last)
+                ctx.set(drain.array_issued, 1)
+                ctx.set(drain.tile, tile.place)
                 for (column, sums), row in itertools.product(enumerate(tile.sums), range(config.rows)):
                     due = self.now + Drain.FEED_LATENCY + SystolicArray.LATENCY + row + column
                     self.changes.setdefault(due, []).append((column * config.rows + row, sums[row]))
@@ -253,9 +269,10 @@ class World:
             self.array[index] = value
         if changes:
             ctx.set(drain.sums, packed(self.array))
-        ctx.set(drain.i_vector.valid, bool(self.vector_tiles))
-        if self.vector_tiles:
-            ctx.set(drain.i_vector.payload, packed(self.vector_tiles[0]))
+        complete = bool(self.vector_tiles) and self.vector_tiles[0][0] <= self.now
+        ctx.set(drain.i_vector.valid, complete)
+        if complete:
+            ctx.set(drain.i_vector.payload, packed(self.vector_tiles[0][1]))
 
     def give_constants(self, ctx) -> None:
         """Those of ``column`` a cycle later, junk where there are none; at most two groups at a time."""
@@ -336,7 +353,8 @@ def make_convolution(config: EngineConfig, random: Random, **fields: int) -> Ban
     columns = fields["last_columns"]
     sums = [[1] * config.rows] * columns
     results = [[min(max(-128, 0), 127)] * fields["last_rows"]] * columns
-    tiles = [Tile(first=True, last=True, sums=sums, results=results, vector=False) for _ in range(count)]
+    tiles = [Tile(place=place_of(fields, n // fields["tiles"], n % fields["tiles"]), sums=sums, results=results,
+                  vector=False) for n in range(count)]
     fixed = {"result_zero_point": 0, "activation_min": -128, "activation_max": 127}
     return Band(fields=band.fields | fields | fixed, tiles=tiles,
                 constants=[[(0, 0, 0)] * columns] * fields["out_groups"])
@@ -352,7 +370,7 @@ def test_the_time_of_a_tile(name):
     world = World(config, [band], Random(0), eager=True)
     world.run()
     latency = world.drain.start_delay + Drain.PICK + Requantizer.LATENCY
-    assert world.drain.start_delay == 4 + 3 + config.rows - 1
+    assert world.drain.start_delay == 5 + 3 + config.rows - 1
     assert world.written[0] == world.begun[0] + latency
     drain_cycles = config.columns * config.drain_chunks
     period = max(drain_cycles, world.drain.start_delay)

@@ -27,7 +27,9 @@ def packed(values, bits: int) -> int:
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_feed(name):
-    """Control issued now meets the read data of three cycles later; what is outside, or of no step, is zero.
+    """Control issued now meets the read data of four cycles later; what is outside, or of no step, is zero.
+
+    Which lanes are inside is told two cycles behind the rest.
 
     Lane n of the vector unit's tap k gets byte n * lane_step + k. Lanes whose taps are not all read are of no tile.
     """
@@ -46,6 +48,7 @@ def test_feed(name):
                          [random.randint(-128, 127) for _ in range(config.weight_read_bytes)]))
             for signal, value in issues[-1].items():
                 ctx.set(getattr(component, signal), value)
+            ctx.set(component.lane_inside, issues[max(0, now - Feed.LANES_BEHIND)]["lane_inside"])
             ctx.set(component.act_data, packed(data[-1][0], 8))
             ctx.set(component.weight_data, packed(data[-1][1], 8))
             if now >= Feed.LATENCY:
@@ -73,7 +76,7 @@ def test_feed(name):
             for signal in ("first", "last", "operand"):
                 assert ctx.get(getattr(component, f"vector_{signal}")) == step[signal]
 
-    assert Feed.LATENCY == 4
+    assert (Feed.LATENCY, Feed.LANES_BEHIND) == (5, 2)
     simulate(component, bench)
     assert {size: sum(step == size for step, _ in seen) for size in (1, 2, 3, 4)} == dict(
         zip((1, 2, 3, 4), LANES_READ[name], strict=True))

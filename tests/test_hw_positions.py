@@ -6,7 +6,7 @@ import pytest
 
 from hw.positions import PositionGenerator
 
-from .hw_helpers import descriptor, receive, simulate
+from .hw_helpers import StallRule, descriptor, receive, simulate
 
 LANES = (1, 4, 7, 16, 24)
 
@@ -31,8 +31,7 @@ def random_fields(random: Random, lanes: int, step: int, columns: int | None = N
     columns = columns or random.choice((0, 1, 2, size, size + 1, random.randint(1, 40), 65535 // step))
     walk = walk_fields(size, columns, step) if columns else row_fields(random, size, step)
     return walk | {
-        "stride_y": random.randint(1, 4), "in_rows": random.choice((1, random.randint(1, 60), 65535)),
-        "tiles": random.randint(1, 9), "rows_ahead": random.randint(1, 20)}
+        "stride_y": random.randint(1, 4), "tiles": random.randint(1, 9), "rows_ahead": random.randint(-9, 20)}
 
 
 async def start(ctx, component, fields: dict[str, int]) -> None:
@@ -42,13 +41,29 @@ async def start(ctx, component, fields: dict[str, int]) -> None:
     ctx.set(component.start, 0)
 
 
-def check_tile(tile, number: int, fields: dict[str, int]) -> None:
-    """Tile ``number`` since the start: the tiles come over and over."""
+def tile_places(number: int, fields: dict[str, int]) -> list[tuple[int, int]]:
+    """Row and column of each position of tile ``number`` since the start: the tiles come over and over."""
     first, size = number % fields["tiles"] * fields["tile_bytes"], fields["tile_positions"]
-    places = [divmod(first + n * fields["lane_step"], fields["pitch"]) for n in range(size)]
-    assert [(tile.y[n], tile.x[n]) for n in range(size)] == places
-    needed = places[-1][0] * fields["stride_y"] + fields["rows_ahead"]
-    assert tile.rows_needed == min(needed, fields["in_rows"])
+    return [divmod(first + n * fields["lane_step"], fields["pitch"]) for n in range(size)]
+
+
+async def walk_tiles(ctx, component, fields: dict[str, int], count: int, random: Random, share: float) -> None:
+    """Take so many tiles: each needs the right rows, and has its coordinates from the second cycle behind on."""
+    rule, number, taken = StallRule("o_tile"), 0, [None, None]
+    while number < count or taken[0] != number - 1:
+        ctx.set(component.o_tile.ready, number < count and random.random() < share)
+        if taken[0] is not None:
+            places = tile_places(taken[0], fields)
+            x, y = ctx.get(component.x), ctx.get(component.y)
+            assert [(y >> 16 * n & 0xFFFF, x >> 16 * n & 0xFFFF) for n in range(len(places))] == places
+        _, _, valid, ready, rows = await ctx.tick().sample(
+            component.o_tile.valid, component.o_tile.ready, component.o_tile.payload)
+        taken = [taken[1], taken[1]]
+        if rule.check(valid, ready, rows):
+            assert rows == tile_places(number, fields)[-1][0] * fields["stride_y"] + fields["rows_ahead"]
+            taken[1] = number
+            number += 1
+    ctx.set(component.o_tile.ready, 0)
 
 
 @pytest.mark.parametrize("lanes", LANES)
@@ -63,23 +78,20 @@ def test_coordinates(lanes, share):
         for columns, step in cases:
             fields = random_fields(random, lanes, step, columns)
             await start(ctx, component, fields)
-            count = random.randint(1, 2 * fields["tiles"] + 1)
-            for number, tile in enumerate(await receive(ctx, component.o_tile, count, random, share)):
-                check_tile(tile, number, fields)
+            await walk_tiles(ctx, component, fields, random.randint(1, 2 * fields["tiles"] + 1), random, share)
 
     simulate(component, bench)
 
 
 def test_rows_needed_at_the_limits():
-    """No rows needed, and more than there are, of which all are."""
+    """Fewer than none, where all rows lie in the padding, and more than there can be."""
     component = PositionGenerator(lanes=4)
-    fields = walk_fields(4, 4, 1) | {"stride_y": 1, "in_rows": 9, "tiles": 12}
+    fields = walk_fields(4, 4, 1) | {"stride_y": 1, "tiles": 12}
 
     async def bench(ctx):
-        for ahead in (1, 0, 20, 131071):
+        for ahead in (1, 0, -5, 20, 131071):
             await start(ctx, component, fields | {"rows_ahead": ahead})
-            for y, tile in enumerate(await receive(ctx, component.o_tile, 12)):
-                assert tile.rows_needed == min(9, y + ahead)
+            assert await receive(ctx, component.o_tile, 12) == [y + ahead for y in range(12)]
 
     simulate(component, bench)
 

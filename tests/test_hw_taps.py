@@ -6,9 +6,9 @@ from random import Random
 import pytest
 
 from hw.config import VECTOR_TAPS
-from hw.taps import ConvolutionTaps, VectorTaps
+from hw.taps import TapWalk
 
-from .hw_helpers import descriptor, simulate
+from .hw_helpers import StallRule, descriptor, simulate
 
 FIELDS = ("offset", "x", "y", "phase_x", "phase_y", "taps", "operand", "first", "last")
 
@@ -82,7 +82,7 @@ def vector_steps(geometry: Geometry, slab: int, *, empty: bool) -> list[dict[str
 
 
 def addition_steps(slab: int, distance: int) -> list[dict[str, int]]:
-    """One tap of each operand, losers' too: they are made zero elsewhere."""
+    """One tap of each operand."""
     place = {"x": 0, "y": 0, "phase_x": 0, "phase_y": 0, "taps": 1}
     return ends_marked([place | {"offset": slab, "operand": 0}, place | {"offset": slab + distance, "operand": 1}])
 
@@ -91,52 +91,71 @@ def ends_marked(steps: list[dict[str, int]]) -> list[dict[str, int]]:
     return [step | {"first": n == 0, "last": n == len(steps) - 1} for n, step in enumerate(steps)]
 
 
-async def describe(ctx, walk, fields: dict[str, int]) -> None:
-    """Another band, when all steps of the one before have been issued."""
-    await ctx.tick()
-    ctx.set(walk.advance, 0)
+def slab_run(geometry: Geometry, slab: int, channels: int, weights: int) -> dict[str, int]:
+    """Slabs to walk, a tile of their own."""
+    return {"offset": (slab + geometry.tap(0, 0)["offset"]) % (1 << 24), "channels": channels,
+            "weights": weights if channels else 0, "first": 1, "last": 1, "tile": {}, "loses": 0}
+
+
+def weighted(run: dict[str, int], steps: list[dict[str, int]], *, vector: bool) -> list[tuple[dict[str, int], int]]:
+    """The steps with the bytes of weights that each of them reads."""
+    return [(step, step["taps"] if vector and run["weights"] else run["weights"]) for step in steps]
+
+
+async def check_band(ctx, walk: TapWalk, fields: dict[str, int], bands_runs: list, random: Random, *, vector: bool,
+                     eager: bool = False) -> int:
+    """Runs of a band, offered and walked with pauses unless ``eager``: every step and the weights told ahead of it.
+
+    Returns the cycles from the first run to the last step.
+    """
     ctx.set(walk.descriptor, descriptor(**fields))
-
-
-def load(ctx, walk, geometry: Geometry, slab: int) -> None:
-    """A strobe, in this cycle."""
-    ctx.set(walk.load, 1)
-    ctx.set(walk.base, (slab + geometry.tap(0, 0)["offset"]) % (1 << 24))
-
-
-async def check_steps(ctx, walk, steps: list[dict[str, int]], random: Random, **members: int) -> None:
-    """Each stands until it is issued; the last is still in its cycle afterwards. The members are those of the walk."""
-    await ctx.tick()
-    for name, value in members.items():
-        ctx.set(getattr(walk, name), value)
-    ctx.set(walk.load, 0)
-    ctx.set(walk.advance, 0)
-    for number, step in enumerate(steps):
-        while random.random() < 0.2:
-            await ctx.tick()
-        found = {name: ctx.get(getattr(walk.step, name)) for name in FIELDS}
-        expected = step | ({"offset": step["offset"] % (1 << 24)} if "offset" in step else {})
-        assert {name: found[name] for name in expected} == expected, number
-        ctx.set(walk.advance, 1)
-        if number < len(steps) - 1:
-            await ctx.tick()
-            ctx.set(walk.advance, 0)
+    ctx.set(walk.vector, vector)
+    await ctx.tick().repeat(2)
+    runs = [run for run, _ in bands_runs]
+    expected = [one for run, steps in bands_runs for one in weighted(run, steps, vector=vector)]
+    rule, told, cycles = StallRule("o_step"), 0, 0
+    while expected or ctx.get(walk.o_step.valid):
+        offers = bool(runs) and (eager or random.random() < 0.7)
+        if offers:
+            ctx.set(walk.i_run.payload, runs[0])
+        ctx.set(walk.i_run.valid, offers)
+        ctx.set(walk.o_step.ready, ctx.get(walk.o_step.valid) and (eager or random.random() < 0.8))
+        if ctx.get(walk.o_step.valid):
+            step, weights = expected[0]
+            found = {name: ctx.get(getattr(walk.o_step.p, name)) for name in FIELDS}
+            wanted = step | ({"offset": step["offset"] % (1 << 24)} if "offset" in step else {})
+            assert {name: found[name] for name in wanted} == wanted, len(expected)
+            assert told == weights
+        else:
+            assert told == 0
+        _, _, taken, valid, ready, payload, moves, next_weights = await ctx.tick().sample(
+            walk.i_run.valid & walk.i_run.ready, walk.o_step.valid, walk.o_step.ready, walk.o_step.p.as_value(),
+            walk.moves, walk.next_weights)
+        assert moves == (ready or not valid)
+        told = next_weights if moves else told
+        if taken:
+            runs.pop(0)
+        if rule.check(valid, ready, payload):
+            expected.pop(0)
+        cycles += 1
+    ctx.set(walk.i_run.valid, 0)
+    assert not runs
+    return cycles
 
 
 @pytest.mark.parametrize("seed", range(6))
 def test_convolution(seed):
-    """The next walk is loaded with a tile's last step, as the scheduler does it."""
-    walk, random = ConvolutionTaps(), Random(seed)
+    """Run after run, as they are offered."""
+    walk, random = TapWalk(), Random(seed)
 
     async def bench(ctx):
         for _ in range(25):
-            geometry = random_geometry(random)
-            await describe(ctx, walk, geometry.fields())
+            geometry, runs = random_geometry(random), []
             for _ in range(random.randint(1, 3)):
                 slab, channels = random.randrange(1 << 20), random.choice((0, 1, 2, random.randint(1, 8)))
-                ctx.set(walk.channels, channels)
-                load(ctx, walk, geometry, slab)
-                await check_steps(ctx, walk, convolution_steps(geometry, slab, channels), random)
+                runs.append((slab_run(geometry, slab, channels, random.randint(1, 64)),
+                             convolution_steps(geometry, slab, channels)))
+            await check_band(ctx, walk, geometry.fields(), runs, random, vector=False)
 
     simulate(walk, bench)
 
@@ -149,27 +168,26 @@ def test_vector(seed, lane_step, largest):
 
     A row of taps is walked from one to its neighbour, whatever the stride.
     """
-    walk, random = VectorTaps(), Random(f"{seed} {lane_step} {largest}")
+    walk, random = TapWalk(), Random(f"{seed} {lane_step} {largest}")
 
     async def bench(ctx):
         for _ in range(25 if largest == 11 else 6):
-            geometry = random_geometry(random, largest, split_columns=False)
-            await describe(ctx, walk, geometry.fields() | {"lane_step": lane_step})
+            geometry, runs = random_geometry(random, largest, split_columns=False), []
+            weights = random.choice((0, min(VECTOR_TAPS, geometry.kernel[1])))
             for _ in range(random.randint(1, 3)):
                 slab, empty = random.randrange(1 << 20), random.random() < 0.25
-                load(ctx, walk, geometry, slab)
                 steps = vector_steps(geometry, slab, empty=empty)
                 assert empty or sum(step["taps"] for step in steps) == geometry.kernel[0] * geometry.kernel[1]
                 assert empty or len(steps) == geometry.kernel[0] * -(-geometry.kernel[1] // VECTOR_TAPS)
-                await check_steps(ctx, walk, steps, random, empty=empty)
+                runs.append((slab_run(geometry, slab, 1 - empty, weights), steps))
+            await check_band(ctx, walk, geometry.fields() | {"lane_step": lane_step}, runs, random, vector=True)
 
     simulate(walk, bench)
 
 
-@pytest.mark.parametrize("empty", [0, 1])
-def test_addition(empty):
-    """Two steps, of a first operand that loses too."""
-    walk, random = VectorTaps(), Random(empty)
+def test_addition():
+    """Two steps, of one tap each."""
+    walk, random = TapWalk(), Random(0)
 
     async def bench(ctx):
         for _ in range(40):
@@ -177,8 +195,27 @@ def test_addition(empty):
             geometry = Geometry(kernel=(1, 1), stride=(1, 1), padding=(0, 0), pitch=pitch, plane_bytes=plane,
                                 slab_bytes=2 * plane)
             slab = random.randrange(1 << 20)
-            await describe(ctx, walk, geometry.fields() | {"add": 1, "step_y_wrap": plane})
-            load(ctx, walk, geometry, slab)
-            await check_steps(ctx, walk, addition_steps(slab, plane), random, empty=empty)
+            await check_band(ctx, walk, geometry.fields() | {"add": 1, "step_y_wrap": plane},
+                             [(slab_run(geometry, slab, 1, 0), addition_steps(slab, plane))], random, vector=True)
+
+    simulate(walk, bench)
+
+
+@pytest.mark.parametrize("vector", [False, True])
+def test_a_step_a_cycle(vector):
+    """No gap within a run or between runs, of which some are a single step."""
+    walk, random = TapWalk(), Random(0)
+
+    async def bench(ctx):
+        for kernel in ((1, 1), (1, 3), (2, 1), (3, 5)):
+            geometry = Geometry(kernel=kernel, stride=(1, 1), padding=(0, 0), pitch=20, plane_bytes=400, slab_bytes=400)
+            runs = []
+            for channels in (1, 0, 1, 2, 0, 0, 3):
+                channels = min(channels, 1) if vector else channels
+                steps = vector_steps(geometry, 0, empty=not channels) if vector else convolution_steps(
+                    geometry, 0, channels)
+                runs.append((slab_run(geometry, 0, channels, 0), steps))
+            cycles = await check_band(ctx, walk, geometry.fields(), runs, random, vector=vector, eager=True)
+            assert cycles == 1 + sum(len(steps) for _, steps in runs)
 
     simulate(walk, bench)

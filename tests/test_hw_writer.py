@@ -166,6 +166,32 @@ def test_a_beat_a_cycle():
     assert len(memory.beats) == 251 and memory.beats[-1] - memory.beats[0] <= 251
 
 
+def test_a_run_every_other_cycle():
+    """Runs of a beat, as fast as the write-back announces them."""
+    component, random = Writer(axi_bytes=8), Random(0)
+    memory, addresses = Memory(component, random), range(0x1000, 0x1400, 24)
+
+    async def bench(ctx):
+        open_window(ctx, component)
+        for address in addresses:
+            assert ctx.get(component.i_run.ready)
+            ctx.set(component.i_run.payload, {"address": address, "bytes": 8, "kind": WriteKind.ACTIVATIONS})
+            ctx.set(component.i_run.valid, 1)
+            ctx.set(component.chunk, {"valid": 0})
+            await ctx.tick()
+            ctx.set(component.i_run.valid, 0)
+            ctx.set(component.chunk, *chunks_of(address, [1] * 8, [8], 8))
+            await ctx.tick()
+        ctx.set(component.chunk, {"valid": 0})
+        while not ctx.get(component.idle):
+            await ctx.tick()
+        memory.running = False
+
+    simulate(component, bench, memory.serve)
+    assert memory.written == {address + n: 1 for address in addresses for n in range(8)}
+    assert memory.beats[-1] - memory.beats[0] == 2 * (len(addresses) - 1)
+
+
 @pytest.mark.parametrize(("address", "size"), [
     (0xFFF, 2), (0x1FFF, 2), (0x2000, 1), (0, 1), (0xFFFFFFFF, 1), (0xFFFFFFFF, 0x1002), (0x1000, 0xFFFFFFFF)])
 def test_nothing_is_written_outside_the_window(address, size):

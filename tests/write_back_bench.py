@@ -8,6 +8,7 @@ from amaranth.hdl import Module
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
+from hw.buffer import BankedBuffer
 from hw.config import EngineConfig
 from hw.descriptor import LAYOUT, OP_VECTOR
 from hw.ranking import RankingUnit
@@ -18,8 +19,6 @@ from hw.writer import HEADROOM, WriteKind, WriteRun, chunk_layout
 
 from .hw_helpers import bytes_of, descriptor
 from .write_back_layers import Layer
-
-READ_LATENCY = 3
 
 
 class Results(wiring.Component):
@@ -196,7 +195,7 @@ class World:
 
     async def follow(self, ctx, layers: list[Layer]) -> None:
         """Layer after layer; each must be complete and as expected when the component says so."""
-        self.data = [None] * (READ_LATENCY - 1)
+        self.data = [None] * (BankedBuffer.READ_LATENCY - 1)
         for layer in layers:
             self.begin(layer)
             start = self.now
