@@ -52,13 +52,14 @@ class SystolicArray(wiring.Component):
 
         acts = [skew(self.acts.word_select(r, 9).as_signed(), r, f"act_skew{r}") for r in range(rows)]
         weights = [skew(self.weights.word_select(c, 8).as_signed(), c, f"weight_skew{c}") for c in range(columns)]
-        # Operand and product registers delay by two; PE (r, c) follows PE (0, 0) by r + c.
-        firsts, lasts = [], []
-        first, last = skew(self.first, 2, "first"), skew(self.last, 2, "last")
+        # Operand and product registers delay by two; PE (r, c) follows PE (0, 0) by r + c. A sum is cleared the cycle
+        # before its first product: by the registers' own reset, not by a multiplexer before the adder.
+        clears, lasts = [], []
+        clear, last = skew(self.first, 1, "first"), skew(self.last, 2, "last")
         for distance in range(rows + columns - 1):
-            firsts.append(first)
+            clears.append(clear)
             lasts.append(last)
-            first, last = skew(first, 1, f"first{distance}"), skew(last, 1, f"last{distance}")
+            clear, last = skew(clear, 1, f"clear{distance}"), skew(last, 1, f"last{distance}")
 
         down = weights
         for r in range(rows):
@@ -69,9 +70,10 @@ class SystolicArray(wiring.Component):
                 weight = multipliers.operand(down[c], name=f"weight_{r}_{c}")
                 product = multipliers.product(act, weight, name=f"product_{r}_{c}")
                 total = Signal(signed(32), name=f"total_{r}_{c}")
-                in_work, waiting = (Signal(signed(32), name=f"{n}_{r}_{c}") for n in ("sum", "drain"))
-                m.d.comb += total.eq(Mux(firsts[r + c], 0, in_work) + product)
-                m.d.sync += in_work.eq(total)
+                in_work, waiting = (
+                    Signal(signed(32), name=f"{n}_{r}_{c}", reset_less=True) for n in ("sum", "drain"))
+                m.d.comb += total.eq(in_work + product)
+                m.d.sync += in_work.eq(Mux(clears[r + c], 0, total))
                 with m.If(lasts[r + c]):
                     m.d.sync += waiting.eq(total)
                 m.d.comb += self.sums.word_select(c * rows + r, 32).eq(waiting)

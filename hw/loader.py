@@ -6,6 +6,7 @@ from amaranth.lib.wiring import In, Out
 
 from .config import EngineConfig
 from .descriptor import DESCRIPTOR_BYTES, LAYOUT, OP_CONVOLUTION, OP_VECTOR, PARAMETER_BYTES, MaskSource, Select
+from .multiplier import Multipliers
 from .reader import Kind, Segment
 from .winner_list import Run
 
@@ -52,8 +53,9 @@ class SegmentWalker(wiring.Component):
         out_free = Signal()
         m.d.comb += out_free.eq(~out.valid | out.ready)
 
-        # Stage 1: offsets and sizes of a run, by three multipliers.
+        # Stage 1: offsets and sizes of a run, as products with both halves of what a channel takes.
         # Stage 2: expand the run into channels and rows.
+        multipliers = Multipliers(m, platform)
         valid1, valid2 = Signal(), Signal()
         offset1, size1, length1 = Signal(32), Signal(32), Signal(16)
         place1 = Signal(24)
@@ -67,13 +69,13 @@ class SegmentWalker(wiring.Component):
             self.i_run.ready.eq(advance1),
         ]
         with m.If(advance1):
-            m.d.sync += [
-                valid1.eq(self.i_run.valid),
-                offset1.eq(self.i_run.p.start * job.stride),
-                size1.eq(self.i_run.p.length * job.stride),
-                length1.eq(self.i_run.p.length),
-                place1.eq(self.i_run.p.start * descriptor.slab_bytes),
-            ]
+            m.d.sync += [valid1.eq(self.i_run.valid), length1.eq(self.i_run.p.length)]
+        for name, result, channels, size in (
+                ("offset1", offset1, self.i_run.p.start, job.stride), ("size1", size1, self.i_run.p.length, job.stride),
+                ("place1", place1, self.i_run.p.start, descriptor.slab_bytes)):
+            low, high = (multipliers.product(channels, half, name=f"{name}_{part}", enable=advance1)
+                         for part, half in (("low", size[:16]), ("high", size[16:])))
+            m.d.comb += result.eq(Cat(low[:16], (low[16:] + high)[:16]))
         by_rows = ~merge & ~descriptor.act_contiguous
         last_row = ~by_rows | (rows_left == 1)
         last_channel = merge | (channels2 == 1)

@@ -50,28 +50,34 @@ class Multipliers:
         self._m.d.sync += register.eq(value)
         return Operand(value=value, register=register)
 
-    def product(self, a: Operand | Value, b: Operand | Value, *, name: str) -> Signal:
+    def product(self, a: Operand | Value, b: Operand | Value, *, name: str, enable: Value | None = None) -> Signal:
         """The product of two factors of at most :attr:`FACTOR_BITS` bits: as wide as both, signed if one of them is.
 
-        Raises ``ValueError`` for a wider factor.
+        ``enable``: the product is held while it is low; only of factors that are no :class:`Operand`, whose registers
+        a block would hold with it. Raises ``ValueError`` for such a one, and for a wider factor.
         """
         factors = [factor.register if isinstance(factor, Operand) else factor for factor in (a, b)]
         widest = max(len(factor) for factor in factors)
         if widest > self.FACTOR_BITS:
             raise ValueError(f"{name}: expected factors of at most {self.FACTOR_BITS} bits, got {widest}")
+        registers = tuple(isinstance(factor, Operand) for factor in (a, b))
+        if enable is not None and any(registers):
+            raise ValueError(f"{name}: expected factors that are not registered, with enable")
         product = Signal((factors[0] * factors[1]).shape(), name=name, reset_less=True)
         ports = self._ports(
-            pair=widest <= self.FACTOR_BITS // 2, signs=tuple(factor.shape().signed for factor in factors),
-            registers=tuple(isinstance(factor, Operand) for factor in (a, b)), name=f"{name}_block")
+            pair=enable is None and widest <= self.FACTOR_BITS // 2, registers=registers, enable=enable,
+            signs=tuple(factor.shape().signed for factor in factors), name=f"{name}_block")
         if ports is None:
-            self._m.d.sync += product.eq(factors[0] * factors[1])
+            with self._m.If(1 if enable is None else enable):
+                self._m.d.sync += product.eq(factors[0] * factors[1])
         else:
             for port, factor in zip(ports[:2], (a, b), strict=True):
                 self._m.d.comb += port.eq(factor.value if isinstance(factor, Operand) else factor)
             self._m.d.comb += product.eq(ports[2])
         return product
 
-    def _ports(self, *, pair: bool, signs: tuple[bool, bool], registers: tuple[bool, bool], name: str):
+    def _ports(self, *, pair: bool, signs: tuple[bool, bool], registers: tuple[bool, bool], enable: Value | None,
+               name: str):
         """Operands and product of a block, or of a free half of one; None where there is none."""
         pair = pair and self._technology is Technology.ICE40UP
         if pair and (signs, registers) in self._half_full:
@@ -80,11 +86,11 @@ class Multipliers:
             return None
         if self._left is not None:
             self._left -= 1
-        a_register, b_register = registers
+        (a_register, b_register), enable = registers, 1 if enable is None else enable
         if self._technology is Technology.ECP5:
-            return mult18x18d(self._m, a_register=a_register, b_register=b_register, name=name)
+            return mult18x18d(self._m, a_register=a_register, b_register=b_register, enable=enable, name=name)
         ports = mac16(self._m, pair=pair, a_signed=signs[0], b_signed=signs[1], a_register=a_register,
-                      b_register=b_register, name=name)
+                      b_register=b_register, enable=enable, name=name)
         if pair:
             self._half_full[signs, registers] = ports
             return [port[:len(port) // 2] for port in ports]

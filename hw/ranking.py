@@ -132,7 +132,9 @@ class RankingUnit(wiring.Component):
         # short.
         by_energy = Signal()
         short = Signal(signed(ENERGY_BITS + 1))
-        low_product, high_product = Signal(ENERGY_BITS + 1), Signal(ENERGY_BITS + 1)
+        # The target's product, by bytes of the energy, by halves, and whole.
+        byte_products = [Signal(24, name=f"byte_product{n}") for n in range(ENERGY_BITS // 8)]
+        low_product, high_product = Signal(33), Signal(33)
         product = Signal(ENERGY_BITS + 17)
         m.d.comb += product.eq(low_product + (high_product << 16))
         level = Signal(range(LEVELS + 1))
@@ -248,8 +250,7 @@ class RankingUnit(wiring.Component):
                 m.d.comb += self.ready.eq(1)
                 m.d.sync += [
                     level.eq(0), path.eq(0), by_energy.eq(0), short.eq(descriptor.select_value - 1), emitted.eq(0),
-                    low_product.eq(descriptor.select_value * total[:16]),
-                    high_product.eq(descriptor.select_value * total[16:]),
+                    *(one.eq(descriptor.select_value * total.word_select(n, 8)) for n, one in enumerate(byte_products)),
                     words.eq((descriptor.out_channels + lanes - 1) >> lane_bits),
                     threshold.eq(descriptor.select_value), ties.eq(2**COUNT_BITS - 1),
                 ]
@@ -257,13 +258,17 @@ class RankingUnit(wiring.Component):
                     with m.If(descriptor.select == Select.TOPK):
                         m.next = "SUM"
                     with m.Elif(descriptor.select == Select.ENERGY):
-                        m.next = "TARGET"
+                        m.next = "PRODUCT"
                     with m.Else():
                         m.d.comb += reading_out.eq(1)
                         m.next = "READ_OUT"
                 with m.Elif(self.bound_request):
                     m.d.sync += bounding.eq(1)
                     m.next = "SUM"
+            with m.State("PRODUCT"):
+                m.d.sync += [half.eq(low + (high << 8)) for half, low, high in (
+                    (low_product, *byte_products[:2]), (high_product, *byte_products[2:]))]
+                m.next = "TARGET"
             with m.State("TARGET"):
                 # Nothing to reach: the best channel alone.
                 m.d.sync += [by_energy.eq(product != 0), short.eq(Mux(product == 0, 0, (product - 1) >> 16))]

@@ -8,6 +8,7 @@ from amaranth.lib.wiring import In, Out
 from .config import VECTOR_TAPS
 from .counter import Countdown
 from .descriptor import LAYOUT
+from .multiplier import Multipliers
 from .winner_list import Run
 
 
@@ -79,6 +80,7 @@ class RunStream(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         descriptor, out = self.descriptor, self.o_run
+        multipliers = Multipliers(m, platform)
         m.submodules.lists = lists = Memory(shape=Run, depth=2 * self.depth, init=[])
         write, read = lists.write_port(), lists.read_port(domain="sync")
 
@@ -159,7 +161,9 @@ class RunStream(wiring.Component):
         # Stage 2: its place and size. Stage 3: in bytes, the products with both halves of a slab's. Stage 4: their sum,
         # to be taken, or kept in ``spare`` behind another one.
         middle = len(descriptor.slab_bytes) // 2
-        low_bytes, high_bytes = Signal(16 + middle), Signal(middle)
+        low_bytes, high_bytes = (
+            multipliers.product(start2, half, name=f"{name}_bytes", enable=advance)
+            for name, half in (("low", descriptor.slab_bytes[:middle]), ("high", descriptor.slab_bytes[middle:])))
         band_base, tile_base = Signal(24), Signal(24)
         columns2, columns3 = Signal(7), Signal(7)
         channels, reads_weights = Signal(16), Signal()
@@ -175,8 +179,6 @@ class RunStream(wiring.Component):
                 start2.eq(Mux(by_list, read.data.start, start1)),
                 stage2.channels.eq(Mux(by_list, Mux(some1, read.data.length, 0), stage1.channels)),
                 valid[2].eq(valid[1]), stage3.eq(stage2), columns3.eq(columns2),
-                low_bytes.eq(start2 * descriptor.slab_bytes[:middle]),
-                high_bytes.eq(start2 * descriptor.slab_bytes[middle:]),
             ]
         result = Signal(SlabRun)
         m.d.comb += [

@@ -105,7 +105,7 @@ SELECT = 1
 """hw/write_back.py: from the walker taking the last scores to the selection."""
 FIRST_WINNERS = 5
 """hw/pooling.py, hw/writer.py: from the scores' end to the first word of winners, at the earliest."""
-RANKING = {Select.TOPK: 14, Select.ENERGY: 14, Select.THRESHOLD: 5}
+RANKING = {Select.TOPK: 14, Select.ENERGY: 15, Select.THRESHOLD: 5}
 """hw/ranking.py: from the selection to the first word of winners; for energy a cycle more a bit of the channels."""
 NEXT_LAYER = 9
 """hw/control.py: from a layer's end to the start of the next."""

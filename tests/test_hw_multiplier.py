@@ -64,7 +64,7 @@ def test_no_blocks_without_a_technology():
 def test_two_small_products_share_a_block_of_the_ice40():
     """Of those that are alike in signs and registers two and two."""
     cases = multiplier_bench.CASES
-    small = [case for case in cases if max(case.a.width, case.b.width) <= 8]
+    small = [case for case in cases if max(case.a.width, case.b.width) <= 8 and not case.held]
     kinds = {(case.a.signed, case.b.signed, case.registers) for case in small}
     shared = sum(-(-sum((case.a.signed, case.b.signed, case.registers) == kind for case in small) // 2)
                  for kind in kinds)
@@ -78,6 +78,15 @@ def test_wide_factors_are_refused():
     with pytest.raises(ValueError, match=r"^wide: expected factors of at most 16 bits, got 17$"):
         Multipliers(m, None).product(Signal(17), Signal(3), name="wide")
     Fragment.get(m, None)  # a module that is never elaborated draws a warning
+
+
+def test_registered_factors_are_not_held():
+    m = Module()
+    multipliers = Multipliers(m, None)
+    factor = multipliers.operand(Signal(8), name="factor")
+    with pytest.raises(ValueError, match=r"^both: expected factors that are not registered, with enable$"):
+        multipliers.product(factor, Signal(8), name="both", enable=Signal())
+    Fragment.get(m, None)
 
 
 @pytest.mark.parametrize(("platform", "technology"), [
