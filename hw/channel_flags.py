@@ -20,7 +20,7 @@ class ChannelFlags(wiring.Component):
         Strobes: the flags as first operand are walked, chunk by chunk; those of the first chunk stand at
         ``chunk_flags`` from the third cycle behind the start on, those of the next one in the next cycle.
     ask, slot, channel, flags:
-        Whether the channel wins as first (bit 0) and as second operand: the answer of two cycles with ``ask`` before.
+        Whether the channel wins as first (bit 0) and as second operand: the answer of three cycles with ``ask`` before.
     """
 
     def __init__(self, *, max_channels: int):
@@ -50,12 +50,15 @@ class ChannelFlags(wiring.Component):
             if operand == 0:
                 whole = memory.read_port(domain="sync")
 
-        # Channels. Stage 1: the chunk. Stage 2: its bit.
-        bit, chosen, wins, all_win = Signal(low), Signal(2), Signal(2), Signal(2)
+        # Channels. Stage 1: the chunk. Stage 2: out of the memory. Stage 3: its bit.
+        bit1, bit2, all1, all2 = Signal(low), Signal(low), Signal(2), Signal(2)
+        words = [Signal(CHUNK, name=f"word{operand}") for operand in range(2)]
+        wins, all_win = Signal(2), Signal(2)
         with m.If(self.ask):
             m.d.sync += [
-                bit.eq(self.channel[:low]), chosen.eq(every.word_select(self.slot, 2)),
-                wins.eq(Cat(read.data.bit_select(bit, 1) for read in reads)), all_win.eq(chosen),
+                bit1.eq(self.channel[:low]), all1.eq(every.word_select(self.slot, 2)),
+                bit2.eq(bit1), all2.eq(all1), *(word.eq(read.data) for word, read in zip(words, reads, strict=True)),
+                wins.eq(Cat(word.bit_select(bit2, 1) for word in words)), all_win.eq(all2),
             ]
         m.d.comb += self.flags.eq(wins | all_win)
 

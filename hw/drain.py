@@ -1,7 +1,8 @@
 """Drains finished tiles: sums of the array or of the vector unit, through the requantizer into the output buffer."""
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, Shape, Signal
 from amaranth.lib import data, stream, wiring
+from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
@@ -245,15 +246,11 @@ class Drain(wiring.Component):
         return m
 
     def build_tiles(self, m: Module, taken):
-        """The queue of tiles that have been issued; returns its head."""
-        m.submodules.tiles = tiles = Memory(shape=Tile, depth=self.TILES, init=[])
-        write, read = tiles.write_port(), tiles.read_port(domain="comb")
-        m.d.comb += [write.en.eq(self.array_issued | self.vector_issued), write.data.eq(self.tile)]
-        with m.If(write.en):
-            m.d.sync += write.addr.eq(write.addr + 1)
-        with m.If(taken):
-            m.d.sync += read.addr.eq(read.addr + 1)
-        return read.data
+        """The queue of tiles that have been issued; returns its head, from the second cycle behind its issue on."""
+        m.submodules.tiles = tiles = SyncFIFOBuffered(width=Shape.cast(Tile).width, depth=self.TILES)
+        m.d.comb += [tiles.w_en.eq(self.array_issued | self.vector_issued), tiles.w_data.eq(self.tile),
+                     tiles.r_en.eq(taken)]
+        return Tile(tiles.r_data)
 
     def build_array_free(self, m: Module, *, begin, due, columns, tile_chunks):
         """From a tile's last tap until it begins no other last tap may be issued, and while it is read only in time.

@@ -229,10 +229,12 @@ class Core(wiring.Component):
                     inner, outer = getattr(master, name), getattr(self, name)
                     into_core = self.signature.members[name].flow == In
                     m.d.comb += inner.eq(outer) if into_core else outer.eq(inner)
-        quiet = Signal()
+        # A cycle late, which is early enough: a descriptor is handed over two cycles before the loader asks again.
+        quiet, scheduler_idle = Signal(), Signal()
+        m.d.sync += [quiet.eq(scheduler.idle & drain.idle & write_back.idle & writer.idle & ~self.recording),
+                     scheduler_idle.eq(scheduler.idle)]
         m.d.comb += [
-            quiet.eq(scheduler.idle & drain.idle & write_back.idle & writer.idle & ~self.recording),
-            loader.quiet.eq(quiet), loader.scheduler_idle.eq(scheduler.idle),
+            loader.quiet.eq(quiet), loader.scheduler_idle.eq(scheduler_idle),
             self.finished.eq(loader.finished & quiet), self.invalid.eq(loader.invalid),
             self.outside.eq(reader.outside | writer.outside), self.read_failed.eq(reader.failed),
             self.write_failed.eq(writer.failed), self.axi_idle.eq(reader.idle & writer.idle),

@@ -2,12 +2,14 @@
 
 from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import In, Out, connect
 
 from .config import EngineConfig
+from .counter import Countdown
 from .descriptor import DESCRIPTOR_BYTES, LAYOUT, OP_CONVOLUTION, OP_VECTOR, PARAMETER_BYTES, MaskSource, Select
 from .multiplier import Multipliers
 from .reader import Kind, Segment
+from .skid_buffer import SkidBuffer
 from .winner_list import Run
 
 PARAMETER_BANKS = 2
@@ -47,11 +49,10 @@ class SegmentWalker(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         job, descriptor = Signal(Job), self.descriptor
-        merge = job.weights | descriptor.act_merge
-        running = Signal()
-        out = self.o_segment
-        out_free = Signal()
-        m.d.comb += out_free.eq(~out.valid | out.ready)
+        running, merge, by_rows, mark = Signal(), Signal(), Signal(), Signal()
+        m.submodules.segments = segments = SkidBuffer(Segment)
+        connect(m, segments.o, wiring.flipped(self.o_segment))
+        out, out_free = segments.i.p, segments.i.ready
 
         # Stage 1: offsets and sizes of a run, as products with both halves of what a channel takes.
         # Stage 2: expand the run into channels and rows.
@@ -59,8 +60,9 @@ class SegmentWalker(wiring.Component):
         valid1, valid2 = Signal(), Signal()
         offset1, size1, length1 = Signal(32), Signal(32), Signal(16)
         place1 = Signal(24)
-        address2, size2, channels2 = Signal(32), Signal(32), Signal(16)
-        row_address, rows_left = Signal(32), Signal(16)
+        address2, size2 = Signal(32), Signal(32)
+        channels, rows = Countdown(16, name="channels"), Countdown(16, name="rows")
+        row_address, first_row = Signal(32), Signal()
         destination = Signal(24)
         advance1, run_done = Signal(), Signal()
 
@@ -70,38 +72,31 @@ class SegmentWalker(wiring.Component):
         ]
         with m.If(advance1):
             m.d.sync += [valid1.eq(self.i_run.valid), length1.eq(self.i_run.p.length)]
-        for name, result, channels, size in (
+        for name, result, count, size in (
                 ("offset1", offset1, self.i_run.p.start, job.stride), ("size1", size1, self.i_run.p.length, job.stride),
                 ("place1", place1, self.i_run.p.start, descriptor.slab_bytes)):
-            low, high = (multipliers.product(channels, half, name=f"{name}_{part}", enable=advance1)
+            low, high = (multipliers.product(count, half, name=f"{name}_{part}", enable=advance1)
                          for part, half in (("low", size[:16]), ("high", size[16:])))
             m.d.comb += result.eq(Cat(low[:16], (low[16:] + high)[:16]))
-        by_rows = ~merge & ~descriptor.act_contiguous
-        last_row = ~by_rows | (rows_left == 1)
-        last_channel = merge | (channels2 == 1)
-        m.d.comb += run_done.eq(valid2 & out_free & last_row & last_channel)
-        with m.If(out.ready):
-            m.d.sync += out.valid.eq(0)
+        last_row, last_channel = ~by_rows | rows.last, merge | channels.last
+        m.d.comb += [
+            run_done.eq(valid2 & out_free & last_row & last_channel), segments.i.valid.eq(valid2 | mark),
+            out.kind.eq(Mux(job.weights, Kind.WEIGHTS, Kind.ACTIVATIONS)),
+            out.address.eq(Mux(by_rows, row_address, address2)),
+            out.bytes.eq(Mux(merge, size2, Mux(by_rows, descriptor.in_cols, job.strip_load))),
+            out.destination.eq(destination), out.start.eq(~by_rows | first_row),
+        ]
+        with m.If(mark):
+            m.d.comb += [out.bytes.eq(0), out.start.eq(0), out.strip_end.eq(1)]
         with m.If(valid2 & out_free):
-            bytes_now = Mux(merge, size2, Mux(by_rows, descriptor.in_cols, job.strip_load))
-            m.d.sync += [
-                out.valid.eq(1),
-                out.p.kind.eq(Mux(job.weights, Kind.WEIGHTS, Kind.ACTIVATIONS)),
-                out.p.address.eq(Mux(by_rows, row_address, address2)),
-                out.p.bytes.eq(bytes_now),
-                out.p.destination.eq(destination),
-                out.p.start.eq(~by_rows | (rows_left == job.strip_rows)),
-                out.p.strip_end.eq(0),
-            ]
             with m.If(~last_row):
-                m.d.sync += [row_address.eq(row_address + descriptor.in_row_pitch), rows_left.eq(rows_left - 1)]
+                m.d.sync += [row_address.eq(row_address + descriptor.in_row_pitch), first_row.eq(0), *rows.step()]
             with m.Else():
                 m.d.sync += [
                     destination.eq(destination + Mux(merge, size2, descriptor.slab_bytes)),
                     address2.eq(address2 + descriptor.in_plane),
                     row_address.eq(address2 + descriptor.in_plane),
-                    rows_left.eq(job.strip_rows),
-                    channels2.eq(channels2 - 1),
+                    first_row.eq(1), *rows.start(job.strip_rows), *channels.step(),
                 ]
             with m.If(run_done):
                 m.d.sync += valid2.eq(0)
@@ -110,9 +105,8 @@ class SegmentWalker(wiring.Component):
                 valid2.eq(1),
                 address2.eq(job.base + offset1),
                 row_address.eq(job.base + offset1),
-                rows_left.eq(job.strip_rows),
                 size2.eq(size1),
-                channels2.eq(length1),
+                first_row.eq(1), *rows.start(job.strip_rows), *channels.start(length1),
             ]
             with m.If(descriptor.act_dense):
                 m.d.sync += destination.eq(job.destination + place1)
@@ -120,17 +114,16 @@ class SegmentWalker(wiring.Component):
         with m.FSM():
             with m.State("IDLE"):
                 m.d.comb += self.rewind.eq(self.i_job.valid)
-                m.d.sync += [job.eq(self.i_job.payload), destination.eq(self.i_job.p.destination)]
+                merges = self.i_job.p.weights | descriptor.act_merge
+                m.d.sync += [job.eq(self.i_job.payload), destination.eq(self.i_job.p.destination), merge.eq(merges),
+                             by_rows.eq(~merges & ~descriptor.act_contiguous)]
                 with m.If(self.i_job.valid):
                     m.d.sync += running.eq(1)
                     m.next = "WALK"
             with m.State("WALK"):
                 with m.If(self.exhausted & ~valid1 & ~valid2 & out_free):
                     m.d.sync += running.eq(0)
-                    m.d.comb += self.i_job.ready.eq(1)
-                    with m.If(~job.weights):
-                        m.d.sync += [out.valid.eq(1), out.p.bytes.eq(0), out.p.strip_end.eq(1),
-                                     out.p.kind.eq(Kind.ACTIVATIONS)]
+                    m.d.comb += [self.i_job.ready.eq(1), mark.eq(~job.weights)]
                     m.next = "IDLE"
         return m
 

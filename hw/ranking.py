@@ -99,7 +99,8 @@ class RankingUnit(wiring.Component):
         with m.If(self.score_valid):
             m.d.sync += [bin_in.eq(self.score),
                          energy_in.eq(Mux(descriptor.energy_square, self.score * self.score, self.score))]
-        clear, clear_address = Signal(), Signal(range(4 ** (LEVELS - 1)))
+        # High in the state CLEAR: a flag of its own, because it goes to every bit of the histogram.
+        clear, clear_address = Signal(init=1), Signal(range(4 ** (LEVELS - 1)))
         path = Signal(8)
         read_nodes = []
         for level in range(LEVELS):
@@ -242,9 +243,9 @@ class RankingUnit(wiring.Component):
 
         with m.FSM(init="CLEAR"):
             with m.State("CLEAR"):
-                m.d.comb += clear.eq(1)
                 m.d.sync += [clear_address.eq(clear_address + 1), address.eq(0)]
                 with m.If(clear_address == 4 ** (LEVELS - 1) - 1):
+                    m.d.sync += clear.eq(0)
                     m.next = "COUNT"
             with m.State("COUNT"):
                 m.d.comb += self.ready.eq(1)
@@ -316,6 +317,6 @@ class RankingUnit(wiring.Component):
             with m.State("READ_OUT"):
                 m.d.comb += [reading_out.eq(1), admitting.eq(1)]
                 with m.If((emitted == words) & out_free):
-                    m.d.sync += [asked.eq(0), fetched.eq(0), compared.eq(0), counted.eq(0)]
+                    m.d.sync += [asked.eq(0), fetched.eq(0), compared.eq(0), counted.eq(0), clear.eq(1)]
                     m.next = "CLEAR"
         return m

@@ -2,10 +2,12 @@
 
 from enum import IntEnum
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Module, Mux, Signal, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
+
+from .skid_buffer import SkidBuffer
 
 BURST_BEATS = 16
 
@@ -122,11 +124,12 @@ class Reader(wiring.Component):
         pushed, head = label(labels.w_data), label(labels.r_data)
 
         weight_room = Signal(range(self.weight_buffer_bytes + 1), init=self.weight_buffer_bytes)
+        room_left = Signal(signed(len(weight_room) + 1))
         fits, go, moves = Signal(), Signal(), Signal()
         end, left = Signal(33), Signal(32)
         m.d.comb += [
             end.eq(following.address + following.bytes),
-            fits.eq((segment.kind != Kind.WEIGHTS) | (weight_room >= size)),
+            room_left.eq(weight_room - size), fits.eq((segment.kind != Kind.WEIGHTS) | (room_left >= 0)),
             go.eq(busy & inside & fits & labels.w_rdy & (~self.ar_valid | self.ar_ready | is_mark) & ~self.abort),
             moves.eq(~busy | (go & final) | self.abort),
             self.i_segment.ready.eq(~waiting | moves),
@@ -174,8 +177,9 @@ class Reader(wiring.Component):
             ]
         with m.If(self.i_segment.ready):
             m.d.sync += [waiting.eq(self.i_segment.valid & ~self.abort), following.eq(self.i_segment.payload)]
-        m.d.sync += weight_room.eq(
-            weight_room + self.weights_freed - Mux(go & (segment.kind == Kind.WEIGHTS), size, 0))
+        m.d.sync += weight_room.eq(weight_room + self.weights_freed)
+        with m.If(go & (segment.kind == Kind.WEIGHTS)):
+            m.d.sync += weight_room.eq(room_left + self.weights_freed)
 
         # Beats back: label each with its lanes, one register stage before it is distributed.
         begun = Signal()
@@ -185,7 +189,8 @@ class Reader(wiring.Component):
         take = Signal()
         is_last = Signal()
         empty = Signal()
-        out = self.o_beat
+        m.submodules.beats = beats_back = SkidBuffer(beat_layout(axi_bytes))
+        beat = beats_back.i.p
         m.d.comb += [
             first.eq(Mux(begun, 0, head.first)),
             bytes_left.eq(Mux(begun, rest, head.bytes)),
@@ -193,23 +198,18 @@ class Reader(wiring.Component):
             is_last.eq(bytes_left <= room),
             count.eq(Mux(is_last, bytes_left, room)),
             empty.eq(head.bytes == 0),
-            take.eq(labels.r_rdy & (self.r_valid | empty) & (~out.valid | out.ready | self.abort)),
-            self.r_ready.eq(labels.r_rdy & ~empty & (~out.valid | out.ready | self.abort)),
+            take.eq(labels.r_rdy & (self.r_valid | empty) & beats_back.i.ready),
+            self.r_ready.eq(labels.r_rdy & ~empty & beats_back.i.ready),
+            beats_back.i.valid.eq(take & ~self.abort), beats_back.o.ready.eq(self.o_beat.ready | self.abort),
+            self.o_beat.valid.eq(beats_back.o.valid), self.o_beat.payload.eq(beats_back.o.payload),
+            beat.kind.eq(head.kind), beat.data.eq(self.r_data), beat.first.eq(first), beat.count.eq(count),
+            beat.destination.eq(Mux(begun, destination, head.destination)), beat.start.eq(head.start & ~begun),
+            beat.strip_end.eq(head.strip_end & is_last),
             labels.r_en.eq(take & is_last),
             self.idle.eq(~labels.r_rdy & ~self.ar_valid & (labels.level == 0)),
         ]
-        with m.If(out.ready):
-            m.d.sync += out.valid.eq(0)
         with m.If(take):
             m.d.sync += [
-                out.valid.eq(~self.abort),
-                out.p.kind.eq(head.kind),
-                out.p.data.eq(self.r_data),
-                out.p.first.eq(first),
-                out.p.count.eq(count),
-                out.p.destination.eq(Mux(begun, destination, head.destination)),
-                out.p.start.eq(head.start & ~begun),
-                out.p.strip_end.eq(head.strip_end & is_last),
                 destination.eq(Mux(begun, destination, head.destination) + count),
                 rest.eq(bytes_left - count),
                 begun.eq(~is_last),

@@ -3,12 +3,13 @@
 from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import In, Out, connect
 
 from .config import VECTOR_TAPS
 from .counter import Countdown
 from .descriptor import LAYOUT
 from .multiplier import Multipliers
+from .skid_buffer import SkidBuffer
 from .winner_list import Run
 
 
@@ -64,7 +65,7 @@ class RunStream(wiring.Component):
     list_free:
         A list may come.
     ask, channel, flags:
-        Whether a channel wins, as first and as second operand: the answer of two cycles with ``ask`` before.
+        Whether a channel wins, as first and as second operand: the answer of three cycles with ``ask`` before.
     o_run:
         The runs.
     """
@@ -108,18 +109,21 @@ class RunStream(wiring.Component):
                     with m.Case(n):
                         m.d.sync += before_last[n].eq(Mux(self.run_valid, filled - 1, filled - 2))
 
-        # Stage 1: which run. A part is a pass over the winners from ``done`` on, or a channel of the vector unit.
+        # Stage 1: which run. A part is a pass over the winners from ``done`` on, or a channel of the vector unit,
+        # ``masked`` in the mask.
         active, index = Signal(), Signal(range(self.depth))
         group, tile, repeat = (Countdown(bits, name=n) for bits, n in ((16, "group"), (24, "tile"), (8, "repeat")))
         winners, done, left, columns, column, first_part = (
             Signal(16), Signal(16), Signal(16), Signal(7), Signal(7), Signal())
+        masked = Signal(16)
         by_list, vector = descriptor.lists, self.vector
         last_part = Mux(vector, column == columns, by_list | (left <= descriptor.pass_winners))
         last_run = ~by_list | at_last.bit_select(read_bank, 1)
         ready, advance = Signal(), Signal()
-        spare, spare_valid = Signal(SlabRun), Signal()
+        m.submodules.found = found = SkidBuffer(SlabRun)
+        connect(m, found.o, wiring.flipped(out))
         m.d.comb += [
-            ready.eq(active & (~by_list | complete.bit_select(read_bank, 1))), advance.eq(~spare_valid),
+            ready.eq(active & (~by_list | complete.bit_select(read_bank, 1))), advance.eq(found.i.ready),
             read.addr.eq(read_bank * self.depth + index), read.en.eq(advance),
         ]
         valid = [Signal(name=f"valid{n}") for n in (1, 2, 3)]
@@ -149,7 +153,7 @@ class RunStream(wiring.Component):
             with m.If(~vector):
                 m.d.sync += [done.eq(done + descriptor.pass_winners), left.eq(left - descriptor.pass_winners)]
             with m.Elif(repeat.last):
-                m.d.sync += done.eq(done + 1)
+                m.d.sync += [done.eq(done + 1), masked.eq(masked + 1)]
         with m.If(advance & ready & last_run & tile.last & last_part):
             m.d.sync += [active.eq(~group.last), *group.step(), first_part.eq(1), column.eq(1),
                          columns.eq(Mux(group.before_last, descriptor.last_columns, descriptor.group_columns))]
@@ -159,7 +163,7 @@ class RunStream(wiring.Component):
                 m.d.sync += [complete.bit_select(read_bank, 1).eq(0), read_bank.eq(~read_bank)]
 
         # Stage 2: its place and size. Stage 3: in bytes, the products with both halves of a slab's. Stage 4: their sum,
-        # to be taken, or kept in ``spare`` behind another one.
+        # to be taken.
         middle = len(descriptor.slab_bytes) // 2
         low_bytes, high_bytes = (
             multipliers.product(start2, half, name=f"{name}_bytes", enable=advance)
@@ -169,7 +173,7 @@ class RunStream(wiring.Component):
         channels, reads_weights = Signal(16), Signal()
         first_taps = Mux(descriptor.kernel_w < VECTOR_TAPS, descriptor.kernel_w, VECTOR_TAPS)
         m.d.comb += [
-            self.ask.eq(advance), self.channel.eq(start1 + descriptor.mask_skip),
+            self.ask.eq(advance), self.channel.eq(masked),
             channels.eq(Mux(vector, descriptor.add | self.flags[0], stage3.channels)),
             reads_weights.eq((channels != 0) & (descriptor.unit_weight == 0) & ~descriptor.add),
         ]
@@ -186,13 +190,7 @@ class RunStream(wiring.Component):
             result.offset.eq(tile_base + low_bytes + (high_bytes << middle)),
             result.weights.eq(Mux(reads_weights, Mux(vector, first_taps, columns3), 0)),
         ]
-        with m.If(~spare_valid):
-            m.d.sync += spare.eq(result)
-        with m.If(~out.valid | out.ready):
-            m.d.sync += [out.valid.eq(spare_valid | valid[2]), spare_valid.eq(0),
-                         out.payload.eq(Mux(spare_valid, spare.as_value(), result.as_value()))]
-        with m.Elif(valid[2]):
-            m.d.sync += spare_valid.eq(1)
+        m.d.comb += [found.i.valid.eq(valid[2]), found.i.payload.eq(result)]
         with m.If(advance & valid[2] & stage3.last):
             m.d.sync += tile_base.eq(Mux(stage3.tile.last, band_base, tile_base + descriptor.tile_bytes))
 
@@ -204,6 +202,6 @@ class RunStream(wiring.Component):
                 columns.eq(Mux(starting.out_groups == 1, starting.last_columns, starting.group_columns)),
                 first_part.eq(1), *group.start(starting.out_groups), *tile.start(starting.tiles),
                 *repeat.start(starting.depth_multiplier), band_base.eq(base), tile_base.eq(base),
-                *(one.eq(0) for one in valid), out.valid.eq(0), spare_valid.eq(0),
+                masked.eq(starting.mask_skip),
             ]
         return m

@@ -106,7 +106,7 @@ class Scheduler(wiring.Component):
     o_descriptor:
         The band in work, offered to the drain until taken.
     ask, flag_slot, flag_channel, flags:
-        Whether a channel wins, as first and as second operand: the answer of two cycles with ``ask`` before.
+        Whether a channel wins, as first and as second operand: the answer of three cycles with ``ask`` before.
     run_valid, run, list_done, list_free:
         The lists of :class:`RunStream`.
     strip_loaded, weights_loaded:

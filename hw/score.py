@@ -16,8 +16,8 @@ class ScoreUnit(wiring.Component):
     docs/numerics.md; a sum is requantized to 8 bits by the score's own multiplier.
 
     Throughput: one chunk a cycle. The first chunk of a visit comes :attr:`REVISIT` cycles after the last one of the
-    visit to the same channel before, at the earliest. Latency from the last chunk to the score: 3 cycles, for the mean
-    10.
+    visit to the same channel before, at the earliest. Latency from the last chunk to the score: 4 cycles, for the mean
+    11.
 
     Parameters: ``label``, the shape of what comes back with a score.
 
@@ -126,8 +126,10 @@ class ScoreUnit(wiring.Component):
             requantizer.parameters.multiplier.eq(descriptor.score_multiplier),
             requantizer.parameters.shift.eq(descriptor.score_shift),
             requantizer.zero_point.eq(0), requantizer.minimum.eq(0), requantizer.maximum.eq(255),
-            self.score_valid.eq(delayed[-1] | (finished & ~mean)),
             due.eq(Mux(delayed[-1], scaled.as_value(), stage3.whose.as_value())),
+        ]
+        m.d.sync += [
+            self.score_valid.eq(delayed[-1] | (finished & ~mean)),
             self.score_channel.eq(due.channel), self.score_label.eq(due.label),
             self.score.eq(Mux(delayed[-1], requantizer.results, largest_of_both)),
         ]

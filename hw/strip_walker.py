@@ -131,10 +131,13 @@ class StripWalker(wiring.Component):
         reading, announcing = Signal(), self.announces
         go, end_column, onward, held, frees = Signal(), Signal(), Signal(), Signal(), Signal()
 
+        cols_more_last, cols_more_full = (Signal.like(cols_more, name=f"cols_more_{n}") for n in ("last", "full"))
+        m.d.sync += [more.eq(cols - descriptor.chunk - 1) for more, cols in (
+            (cols_more_last, descriptor.out_cols_last), (cols_more_full, descriptor.out_cols))]
+
         def begin_cols(last):
             """Those of a row, the slice's ``last`` one or another."""
-            return [short_row.eq(last), cols_more.eq(Mux(last, descriptor.out_cols_last, descriptor.out_cols)
-                                                     - descriptor.chunk - 1)]
+            return [short_row.eq(last), cols_more.eq(Mux(last, cols_more_last, cols_more_full))]
 
         def begin_taps(offset, column):
             """A row of taps."""

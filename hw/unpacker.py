@@ -92,18 +92,17 @@ class Unpacker(wiring.Component):
                 ]
 
         # Stage 2: its bytes of one phase after the other. Kept: start of the row in the sub-plane of column phase 0,
-        # and the column of the next byte as quotient and remainder of the stride.
+        # the column of the next byte as quotient and remainder of the stride, and the bytes that the phase skips.
         row, row_phase = Signal(24), Signal(2)
         quotient, remainder, phase = Signal(16), Signal(2), Signal(2)
         now_row, now_row_phase, now_quotient, now_remainder = Signal(24), Signal(2), Signal(16), Signal(2)
-        for now, held, restart in ((now_row, row, piece.destination), (now_row_phase, row_phase, 0),
-                                   (now_quotient, quotient, 0), (now_remainder, remainder, 0)):
-            m.d.comb += now.eq(Mux(piece.fresh & (phase == 0), restart, held))
         # The first of them, how many columns from there to the piece's end, and where the next piece starts.
-        skip, span, carry = Signal(3), Signal(spans), Signal(spans)
-        next_quotient, next_remainder = Signal(spans), Signal(2)
+        skip_held, skip, span, carry = Signal(2), Signal(2), Signal(spans), Signal(spans)
+        next_quotient, next_remainder, next_skip = Signal(spans), Signal(2), Signal(2)
+        for now, held, restart in ((now_row, row, piece.destination), (now_row_phase, row_phase, 0),
+                                   (now_quotient, quotient, 0), (now_remainder, remainder, 0), (skip, skip_held, 0)):
+            m.d.comb += now.eq(Mux(piece.fresh & (phase == 0), restart, held))
         m.d.comb += [
-            skip.eq(Mux(phase >= now_remainder, phase - now_remainder, phase + stride - now_remainder)),
             span.eq(Mux(piece.count > skip, piece.count - skip + stride - 1, 0)),
             carry.eq(now_remainder + piece.count),
         ]
@@ -112,7 +111,8 @@ class Unpacker(wiring.Component):
                 with m.Case(s), m.Switch(carry):
                     for value in spans:
                         with m.Case(value):
-                            m.d.comb += [next_quotient.eq(value // s), next_remainder.eq(value % s)]
+                            m.d.comb += [next_quotient.eq(value // s), next_remainder.eq(value % s),
+                                         next_skip.eq(-value % s)]
         next_phase, last_phase = Signal(2), Signal()
         m.d.comb += next_phase.eq(phase)
         m.d.sync += [phase.eq(next_phase), last_phase.eq(next_phase == descriptor.load_phases - 1)]
@@ -135,16 +135,17 @@ class Unpacker(wiring.Component):
             with m.If(piece_valid & ~copy & (piece.count != 0)):
                 m.d.comb += next_phase.eq(Mux(last_phase, 0, phase + 1))
                 m.d.sync += [row.eq(now_row), row_phase.eq(now_row_phase), quotient.eq(now_quotient),
-                             remainder.eq(now_remainder)]
+                             remainder.eq(now_remainder), skip_held.eq(Mux(skip == stride - 1, 0, skip + 1))]
                 with m.If(last_phase):
                     with m.If(piece.row_ends):
-                        m.d.sync += [quotient.eq(0), remainder.eq(0)]
+                        m.d.sync += [quotient.eq(0), remainder.eq(0), skip_held.eq(0)]
                         with m.If(now_row_phase == descriptor.stride_y - 1):
                             m.d.sync += [row_phase.eq(0), row.eq(now_row + to_next_pitch)]
                         with m.Else():
                             m.d.sync += [row_phase.eq(now_row_phase + 1), row.eq(now_row + all_phases)]
                     with m.Else():
-                        m.d.sync += [quotient.eq(now_quotient + next_quotient), remainder.eq(next_remainder)]
+                        m.d.sync += [quotient.eq(now_quotient + next_quotient), remainder.eq(next_remainder),
+                                     skip_held.eq(next_skip)]
 
         # Stage 3: every byte of that phase; the write port. Stage 4: written.
         lanes, number = Signal(8 * axi_bytes), Signal(counts)

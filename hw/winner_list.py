@@ -1,9 +1,11 @@
 """The winners as runs of consecutive channels, built once from a mask and walked many times."""
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
+
+from .skid_buffer import SkidBuffer
 
 CHUNK = 16
 
@@ -89,27 +91,27 @@ class WinnerList(wiring.Component):
         # Stage 1: a chunk of the mask, with what lies beyond the last channel cut off.
         channels, skip = Signal(16), Signal(4)
         word, chunks_left = Signal(self.word_bits), Signal(range(self.word_bits // CHUNK + 1))
-        next_base, left = Signal(17), Signal(signed(18))
+        # ``left`` channels behind ``next_base``: whether there are any, a chunk of them, is known a chunk ahead.
+        next_base, left = Signal(16), Signal(16)
+        more, whole, is_first = Signal(), Signal(), Signal()
         next_bits = Signal(CHUNK)
-        chunk = Signal(data.StructLayout({"base": 16, "bits": CHUNK, "below": CHUNK}))
-        chunk_valid, take_chunk, listing = Signal(), Signal(), Signal()
-        more = left > 0
+        m.submodules.chunks = chunks = SkidBuffer(data.StructLayout({"base": 16, "bits": CHUNK, "below": CHUNK}))
+        chunk, chunk_valid, take_chunk, listing = chunks.o.p, chunks.o.valid, chunks.o.ready, Signal()
         every = 2**CHUNK - 1
         m.d.comb += [
-            left.eq(channels - next_base),
             next_bits.eq(word[:CHUNK] & self.limit
-                         & Mux(left >= CHUNK, every, (Const(1, CHUNK + 1) << left[:4]) - 1)
-                         & Mux(next_base == 0, Const(every, CHUNK) << skip, every)),
+                         & Mux(whole, every, (Const(1, CHUNK + 1) << left[:4]) - 1)
+                         & Mux(is_first, Const(every, CHUNK) << skip, every)),
             self.chunk_base.eq(next_base), self.chunk_bits.eq(next_bits),
-            self.chunk_taken.eq(listing & (~chunk_valid | take_chunk) & (chunks_left != 0) & more),
+            self.chunk_taken.eq(chunks.i.valid & chunks.i.ready),
+            chunks.i.valid.eq(listing & (chunks_left != 0) & more),
+            chunks.i.p.base.eq(next_base), chunks.i.p.bits.eq(next_bits), chunks.i.p.below.eq(next_bits - 1),
             self.i_mask.ready.eq(listing & (chunks_left == 0) & more),
         ]
-        with m.If(take_chunk):
-            m.d.sync += chunk_valid.eq(0)
         with m.If(self.chunk_taken):
             m.d.sync += [
-                chunk.base.eq(next_base), chunk.bits.eq(next_bits), chunk.below.eq(next_bits - 1), chunk_valid.eq(1),
-                next_base.eq(next_base + CHUNK), word.eq(word >> CHUNK), chunks_left.eq(chunks_left - 1),
+                next_base.eq(next_base + CHUNK), left.eq(left - CHUNK), more.eq(left > CHUNK),
+                whole.eq(left >= 2 * CHUNK), is_first.eq(0), word.eq(word >> CHUNK), chunks_left.eq(chunks_left - 1),
             ]
         with m.If(self.i_mask.ready):
             m.d.sync += word.eq(self.i_mask.p.word)
@@ -153,8 +155,9 @@ class WinnerList(wiring.Component):
                 with m.If(self.build):
                     m.d.sync += [
                         self.done.eq(0), built.eq(0), self.winners.eq(0), channels.eq(self.channels),
-                        skip.eq(self.skip), next_base.eq(0), chunk_valid.eq(0),
-                        bits_valid.eq(0), chunks_left.eq(0), run_open.eq(0),
+                        skip.eq(self.skip), next_base.eq(0), left.eq(self.channels), more.eq(self.channels != 0),
+                        whole.eq(self.channels >= CHUNK), is_first.eq(1), bits_valid.eq(0), chunks_left.eq(0),
+                        run_open.eq(0),
                     ]
                     with m.If(self.build_all):
                         add_run(self.skip, self.channels, last=1)

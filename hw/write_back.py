@@ -73,9 +73,9 @@ class WriteBack(wiring.Component):
     Cycles, if the positions are there and the writer is ready: those of :class:`hw.strip_walker.StripWalker`, nothing
     between strips, slices and groups, 4 between descriptors. A strip is offered at the earliest 2 cycles after the one
     before was taken, that of another slice 3, of another group 4: never too late for the walker unless a group is a
-    single read. Between the last read for scores alone and the same strip again: 9 cycles where the threshold is known
-    by then (``Select.THRESHOLD``; a vector descriptor but for its first slice that is read twice), else 18, for the
-    mean 7 more. Where nothing follows, scores are announced 10 cycles behind the last read, for the mean 17.
+    single read. Between the last read for scores alone and the same strip again: 10 cycles where the threshold is known
+    by then (``Select.THRESHOLD``; a vector descriptor but for its first slice that is read twice), else 19, for the
+    mean 7 more. Where nothing follows, scores are announced 11 cycles behind the last read, for the mean 18.
 
     Members
     -------

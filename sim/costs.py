@@ -87,9 +87,9 @@ STRIP = 1
 """hw/strip_walker.py: cycles of a strip besides its runs and reads."""
 SCORES = 2
 """hw/strip_walker.py: cycles of a group's scores besides their reads."""
-SCORE = 8
+SCORE = 9
 """hw/pooling.py, hw/score.py, hw/write_back.py: from a strip's end to the walker taking the scores behind it."""
-JUDGE = 9
+JUDGE = 10
 """hw/write_back.py: from the end of a strip that is read for its scores alone to its being taken again."""
 BOUND = 9
 """hw/ranking.py: what the search for the threshold of top-k adds to it."""

@@ -299,7 +299,7 @@ class World:
     async def answer_flags(self, ctx) -> None:
         scheduler = self.scheduler
         slots: dict[int, Band] = {}
-        later = 0
+        later = [0, 0]
         while True:
             _, _, take, slot, ask, channel, flag_slot = await ctx.tick().sample(
                 scheduler.i_descriptor.valid & scheduler.i_descriptor.ready, scheduler.slot, scheduler.ask,
@@ -309,8 +309,8 @@ class World:
                 self.taken += 1
             masks = slots[flag_slot].masks if flag_slot in slots else []
             if ask:
-                ctx.set(scheduler.flags, later)
-                later = sum((channel < len(mask) and mask[channel]) << n for n, mask in enumerate(masks))
+                ctx.set(scheduler.flags, later.pop(0))
+                later.append(sum((channel < len(mask) and mask[channel]) << n for n, mask in enumerate(masks)))
 
     async def take_descriptors(self, ctx) -> None:
         scheduler, rule = self.scheduler, StallRule("o_descriptor")

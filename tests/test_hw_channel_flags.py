@@ -26,7 +26,7 @@ def test_random_writes_and_questions(max_channels):
         return None if word is None else word >> channel % CHUNK & 1
 
     async def bench(ctx):
-        asked = [[None, None], [None, None]]
+        asked = [[None, None]] * 3
         for _ in range(1500):
             answer = ctx.get(component.flags)
             for operand, one in enumerate(asked[0]):
@@ -36,7 +36,7 @@ def test_random_writes_and_questions(max_channels):
             ctx.set(component.slot, slot)
             ctx.set(component.channel, channel)
             if ask:
-                asked = [asked[1], [flag(slot, operand, channel) for operand in range(2)]]
+                asked = [*asked[1:], [flag(slot, operand, channel) for operand in range(2)]]
             write = random.random() < 0.4
             ctx.set(component.write, write)
             if write:

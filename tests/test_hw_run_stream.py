@@ -154,12 +154,12 @@ def check_runs(found: list, band: Band) -> None:
 def answers(component, masks: list[list[list[int]]]):
     """The bench that answers for the masks of the band in work, the last ones."""
     async def bench(ctx):
-        later = 0
+        later = [0, 0]
         while True:
             _, _, ask, channel = await ctx.tick().sample(component.ask, component.channel)
             if ask:
-                ctx.set(component.flags, later)
-                later = sum((channel < len(mask) and mask[channel]) << n for n, mask in enumerate(masks[-1]))
+                ctx.set(component.flags, later.pop(0))
+                later.append(sum((channel < len(mask) and mask[channel]) << n for n, mask in enumerate(masks[-1])))
     return bench
 
 

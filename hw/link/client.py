@@ -111,12 +111,15 @@ class Link:
         and ``name``.
     timeout:
         Seconds within which a reply must begin, and then end.
+    slowdown:
+        How many times slower the board's clock runs than it should, at most: that of a simulated board. All time-outs
+        are as many times as long, and a single ``WAIT`` is as many times as short.
 
     ``identity`` is what the board said about itself.
     """
 
-    def __init__(self, port: Any, *, timeout: float = TIMEOUT):
-        self.port, self.timeout, self.sequence = port, timeout, 0
+    def __init__(self, port: Any, *, timeout: float = TIMEOUT, slowdown: float = 1):
+        self.port, self.timeout, self.slowdown, self.sequence = port, timeout * slowdown, slowdown, 0
         self.name = str(getattr(port, "name", None) or "port")
         try:
             self.port.timeout = POLL
@@ -180,11 +183,12 @@ class Link:
         return values
 
     def wait(self, timeout: float) -> int | None:
-        """Wait for the interrupt: the status register then, or None if it has not come within these seconds."""
-        left = max(0, round(1000 * timeout))
+        """Wait for the interrupt: the status register then, or None if it has not come within these seconds, which are
+        the board's own."""
+        left, longest = max(0, round(1000 * timeout)), max(1, round(1000 * LONGEST_WAIT / self.slowdown))
         while True:
-            piece = min(left, round(1000 * LONGEST_WAIT))
-            reply = self._exchange(Command.WAIT, address=piece, seconds=piece / 1000)
+            piece = min(left, longest)
+            reply = self._exchange(Command.WAIT, address=piece, seconds=piece / 1000 * self.slowdown)
             if reply.status is not Status.NO_INTERRUPT:
                 return int.from_bytes(self._payload_of(reply, REGISTER_BYTES), "little")
             left -= piece
