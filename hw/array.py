@@ -22,7 +22,7 @@ class SystolicArray(wiring.Component):
     acts:
         In(9 * rows): signed 9-bit activations, zero point subtracted, row 0 in the low bits.
     weights:
-        In(8 * columns): signed 8-bit weights.
+        In(weight_bits * columns): signed weights.
     first, last:
         The tap starts, ends its tile.
     sums:
@@ -31,10 +31,10 @@ class SystolicArray(wiring.Component):
 
     LATENCY = 3
 
-    def __init__(self, *, rows: int, columns: int):
-        self.rows, self.columns = rows, columns
+    def __init__(self, *, rows: int, columns: int, weight_bits: int = 8):
+        self.rows, self.columns, self.weight_bits = rows, columns, weight_bits
         super().__init__({
-            "acts": In(9 * rows), "weights": In(8 * columns), "first": In(1), "last": In(1),
+            "acts": In(9 * rows), "weights": In(weight_bits * columns), "first": In(1), "last": In(1),
             "sums": Out(32 * rows * columns),
         })
 
@@ -51,7 +51,8 @@ class SystolicArray(wiring.Component):
             return value
 
         acts = [skew(self.acts.word_select(r, 9).as_signed(), r, f"act_skew{r}") for r in range(rows)]
-        weights = [skew(self.weights.word_select(c, 8).as_signed(), c, f"weight_skew{c}") for c in range(columns)]
+        weights = [skew(self.weights.word_select(c, self.weight_bits).as_signed(), c, f"weight_skew{c}")
+                   for c in range(columns)]
         # Operand and product registers delay by two; PE (r, c) follows PE (0, 0) by r + c. A sum is cleared the cycle
         # before its first product: by the registers' own reset, not by a multiplexer before the adder.
         clears, lasts = [], []

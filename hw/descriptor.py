@@ -25,7 +25,7 @@ OP_CONVOLUTION = 0xC1
 OP_VECTOR = 0xC2
 DESCRIPTOR_BYTES = 224
 PARAMETER_BYTES = 16
-"""Bytes of one output channel's record: bias int32, multiplier int32, shift int8, 7 bytes of zero."""
+"""Bytes of one output channel's record: bias int32, multiplier int32, shift int8, once uint8, 6 bytes of zero."""
 
 
 class MaskSource(IntEnum):
@@ -159,6 +159,7 @@ FIELDS = (
     # Requantization.
     Field("in_zero_point", 8, "subtracted from every activation", signed=True),
     Field("in_zero_point_2", 8, "the same of an addition's second operand", signed=True),
+    Field("weight_zero_point", 8, "subtracted from every weight; 0 for an engine of 8-bit weights", signed=True),
     Field("add_multiplier_1", 32, "addition: scale of the first operand", signed=True),
     Field("add_multiplier_2", 32, "addition: scale of the second operand", signed=True),
     Field("add_shift_1", 5, "addition: right shift of the first operand"),

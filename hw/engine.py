@@ -77,8 +77,9 @@ class Core(wiring.Component):
         # Computing.
         m.submodules.scheduler = scheduler = Scheduler(config=config)
         m.submodules.feed = feed = Feed(config=config)
-        m.submodules.array = array = SystolicArray(rows=config.rows, columns=config.columns)
-        m.submodules.vector_unit = vector_unit = VectorUnit(lanes=config.vector_lanes)
+        m.submodules.array = array = SystolicArray(
+            rows=config.rows, columns=config.columns, weight_bits=config.weight_bits)
+        m.submodules.vector_unit = vector_unit = VectorUnit(lanes=config.vector_lanes, weight_bits=config.weight_bits)
         m.submodules.drain = drain = Drain(config=config, array_latency=SystolicArray.LATENCY)
         # Results.
         m.submodules.output_buffer = output_buffer = BankedBuffer(
@@ -177,7 +178,7 @@ class Core(wiring.Component):
             feed.issue.eq(scheduler.issue), feed.vector.eq(scheduler.vector), feed.first.eq(scheduler.first),
             feed.last.eq(scheduler.last), feed.operand.eq(scheduler.operand),
             feed.lane_inside.eq(scheduler.lane_inside), feed.unit_weight.eq(Mux(in_work.add, 1, in_work.unit_weight)),
-            feed.lane_step.eq(in_work.lane_step),
+            feed.lane_step.eq(in_work.lane_step), feed.weight_zero_point.eq(in_work.weight_zero_point),
             feed.zero_point.eq(Mux(scheduler.operand, in_work.in_zero_point_2, in_work.in_zero_point)),
             feed.act_data.eq(act_buffer.read_data), feed.weight_data.eq(weight_buffer.read_data),
             array.acts.eq(feed.acts), array.weights.eq(feed.weights),

@@ -61,7 +61,9 @@ def job_shape(job: Job, config: EngineConfig, winners: int | None = None) -> Lay
 
 
 def _leaves_out_blocks(job: LayerJob, config: EngineConfig) -> bool:
-    """More bytes of weights are saved than the block masks take."""
+    """More bytes of weights are saved than the block masks take; weights with a zero point have no zeros to spare."""
+    if job.weight_zero_point:
+        return False
     used = used_blocks(job.weight, config.columns, job.groups)
     block_bytes = job.weight[0, 0].size * min(config.columns, len(job.weight) // job.groups)
     return used.size - int(used.sum()) > ceil_div(used.size, 8 * block_bytes) + 2 * used.shape[0] * used.shape[1]
@@ -91,7 +93,7 @@ class Constants:
 
 
 def job_constants(job: Job, plan: Plan, config: EngineConfig) -> Constants:
-    """The constants of a planned job."""
+    """The constants of a planned job. Raises PlanError for weights that the engine's multipliers do not take."""
     clamp = {"output_zero_point": job.output_zero_point, "activation_min": job.activation_min,
              "activation_max": job.activation_max}
     if isinstance(job, AddJob):
@@ -106,12 +108,16 @@ def job_constants(job: Job, plan: Plan, config: EngineConfig) -> Constants:
         clamp |= {"unit_weight": AVERAGE_WEIGHT if job.kind == "average" else 1,
                   "result_zero_point": 0 if job.kind == "average" else job.output_zero_point}
         return Constants(arithmetic=Arithmetic(**clamp), weights=None, parameters=_pool_parameters(job, plan))
+    if job.weight_zero_point and config.weight_bits == 8:
+        raise PlanError(f"weight_zero_point: expected 0 for an engine of 8-bit weights, got {job.weight_zero_point}")
+    clamp["weight_zero_point"] = job.weight_zero_point
     weights = (pack_vector_weights(job.weight) if plan.shape.vector
                else pack_weights(job.weight, config.columns, job.groups))
     blocks = used_blocks(job.weight, config.columns, job.groups) if plan.shape.blocks else None
     return Constants(arithmetic=Arithmetic(**clamp), weights=weights, blocks=blocks,
                      block_masks=None if blocks is None else pack_block_masks(blocks, plan.layer),
-                     parameters=pack_parameters(job.bias, job.multiplier, job.shift))
+                     parameters=pack_parameters(job.bias, job.multiplier, job.shift,
+                                                once=job.rounding == "once"))
 
 
 def _pool_parameters(job: PoolJob, plan: Plan) -> np.ndarray:
@@ -123,8 +129,9 @@ def _pool_parameters(job: PoolJob, plan: Plan) -> np.ndarray:
     rows, cols = plan.regions
     pixels = [row * col for _, _, row in rows for _, _, col in cols]
     scales = [average_scale(count) for count in pixels]
-    # The sum is of what is above the zero point; rounding looks at the sign of the whole.
-    return pack_parameters([count * job.input_zero_point * AVERAGE_WEIGHT for count in pixels],
+    # The sum is of what is above the zero point; rounding looks at the sign of the whole. Less than a pixel's weight
+    # more lifts ties.
+    return pack_parameters([count * job.input_zero_point * AVERAGE_WEIGHT + (job.ties == "up") for count in pixels],
                            [scale[0] for scale in scales], [scale[1] for scale in scales])
 
 

@@ -61,8 +61,8 @@ class Addresses:
 class Arithmetic:
     """Zero points and clamp of a layer. ``result_zero_point``: added to results, ``output_zero_point`` that of scores.
 
-    ``unit_weight``: every weight of a layer without weights. ``scales``: (multiplier, right shift) of an addition's
-    operands.
+    ``unit_weight``: every weight of a layer without weights; ``weight_zero_point``: subtracted from others. ``scales``:
+    (multiplier, right shift) of an addition's operands.
     """
 
     input_zero_points: tuple[int, ...]
@@ -71,6 +71,7 @@ class Arithmetic:
     activation_min: int
     activation_max: int
     unit_weight: int = 0
+    weight_zero_point: int = 0
     scales: tuple[tuple[int, int], ...] = field(default=((0, 0), (0, 0)))
 
 
@@ -86,6 +87,7 @@ def lower_layer(plan: Plan, addresses: Addresses, ranking: Ranking, arithmetic: 
     common = {field.name: 0 for field in FIELDS} | {
         "result_zero_point": arithmetic.result_zero_point, "out_zero_point": arithmetic.output_zero_point,
         "in_zero_point": arithmetic.input_zero_points[0], "in_zero_point_2": arithmetic.input_zero_points[-1],
+        "weight_zero_point": arithmetic.weight_zero_point,
         "activation_min": arithmetic.activation_min, "activation_max": arithmetic.activation_max,
         "score_kind": ranking.score, "select": ranking.select, "select_value": ranking.value,
         "energy_square": ranking.energy_square, "score_multiplier": ranking.multiplier, "score_shift": ranking.shift,

@@ -27,9 +27,10 @@ def pack_vector_weights(weight: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(weight).reshape(-1).view(np.uint8)
 
 
-def pack_parameters(bias: np.ndarray, multiplier: np.ndarray, shift: np.ndarray) -> np.ndarray:
+def pack_parameters(bias: np.ndarray, multiplier: np.ndarray, shift: np.ndarray, *, once: bool = False) -> np.ndarray:
     """One ``PARAMETER_BYTES`` record for each output channel."""
     records = np.zeros((len(bias), PARAMETER_BYTES), np.uint8)
+    records[:, 9] = once
     for column, (values, dtype) in {0: (bias, "<i4"), 4: (multiplier, "<i4"), 8: (shift, "i1")}.items():
         raw = np.asarray(values).astype(dtype).view(np.uint8).reshape(len(bias), -1)
         records[:, column:column + raw.shape[1]] = raw

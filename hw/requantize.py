@@ -15,6 +15,8 @@ class Parameters(data.Struct):
     bias: signed(32)
     multiplier: signed(32)
     shift: signed(8)
+    once: 1
+    """Rounded once, ties up, not twice."""
 
 
 def halves(value: Value) -> tuple[Value, Value]:
@@ -38,9 +40,10 @@ def rounding_bits(m: Module, shift: Value, name: str) -> tuple[Signal, Signal]:
     return half, below
 
 
-def shifted_and_carry(value: Value, shift: Value, half: Value, below: Value) -> tuple[Value, Value]:
-    """An int32 shifted right, and the one to add so that it is rounded to the nearest, ties away from zero."""
-    return value >> shift, (value & half).any() & ((value >= 0) | (value & below).any())
+def shifted_and_carry(value: Value, shift: Value, half: Value, below: Value, up: Value | int = 0
+                      ) -> tuple[Value, Value]:
+    """An int32 shifted right, and the one to add to round it to the nearest, ties away from zero or ``up``."""
+    return value >> shift, (value & half).any() & ((value >= 0) | (value & below).any() | up)
 
 
 class Requantizer(wiring.Component):
@@ -48,7 +51,8 @@ class Requantizer(wiring.Component):
 
     ``high_multiply`` is the saturating rounding doubling high multiply and ``round_shift`` the rounding division by a
     power of two, ties away from zero, of TFLite's reference kernels; a positive ``shift`` shifts left, a negative one
-    right. Additions and the left shift wrap to int32. Bit-exact with ``golden.numerics``.
+    right. Additions and the left shift wrap to int32. With ``once`` the product is not rounded before it is shifted
+    right, and ties go up. Bit-exact with ``golden.numerics``.
 
     Latency :attr:`LATENCY` cycles, one result a lane each cycle, never stalls. Four multiplier blocks a lane.
 
@@ -87,10 +91,14 @@ class Requantizer(wiring.Component):
         multiplier_low, multiplier_high = (
             multipliers.operand(value, name=f"multiplier_{name}2")
             for name, value in zip(("low", "high"), halves(multiplier1), strict=True))
-        right = right1
+        # And whether the product is rounded, for stage 4, and ties go up, for 6.
+        right, once = right1, Signal(name="once1")
+        m.d.sync += once.eq(self.parameters.once)
         for stage in range(2, 6):
-            before, right = right, Signal(5, name=f"right{stage}")
-            m.d.sync += right.eq(before)
+            before, right, once_before, once = right, Signal(5, name=f"right{stage}"), once, Signal(name=f"once{stage}")
+            m.d.sync += [right.eq(before), once.eq(once_before)]
+            if stage == 3:
+                rounds_product = ~(once & (right != 0))
         half, below = rounding_bits(m, before, "5")
         # Added to the rounded quotient: the result's distance from its bounds, whose sign alone decides.
         above_minimum, above_maximum = Signal(signed(11)), Signal(signed(11))
@@ -111,7 +119,8 @@ class Requantizer(wiring.Component):
                     (high, multiplier_low, "high_low"), (high, multiplier_high, "high_high")))
             # Stage 4: the product without its lowest 16 bits, as two summands; rounding adds 2**30.
             outer, middle = stage(4, signed(48), "outer"), stage(4, signed(33), "middle")
-            m.d.sync += [outer.eq(Cat(low_low[16:], high_high).as_signed() + (1 << 14)), middle.eq(low_high + high_low)]
+            m.d.sync += [outer.eq(Cat(low_low[16:], high_high).as_signed() + (rounds_product << 14)),
+                         middle.eq(low_high + high_low)]
             # Stage 5: twice the product's high half. Only that of -2**31 and -2**31 is not an int32: of no other
             # factors is the product of the high halves 2**30 and that of the others not negative.
             total, doubled_high = Signal(signed(48), name=f"lane{lane}_total"), stage(5, signed(32), "high")
@@ -121,7 +130,7 @@ class Requantizer(wiring.Component):
             # Stage 6: right shift. Stage 7: rounding, zero point and bounds.
             quotient, carry, result = (
                 stage(6, signed(32), "quotient"), stage(6, 1, "carry"), stage(7, self.width, "result"))
-            right_shifted, rounds_up = shifted_and_carry(doubled_high, right, half, below)
+            right_shifted, rounds_up = shifted_and_carry(doubled_high, right, half, below, once)
             m.d.sync += [quotient.eq(right_shifted), carry.eq(rounds_up)]
             too_low = add_with_carry(quotient, above_minimum, carry) < 0
             too_high = add_with_carry(quotient, above_maximum, carry) >= 0
@@ -170,7 +179,7 @@ class ParameterStore(wiring.Component):
         m.d.comb += [
             last.eq(beat.p.strip_end),
             write.addr.eq(write_bank * depth + now), write.en.eq(complete),
-            write.data.eq(record[:72]),
+            write.data.eq(record[:73]),
         ]
         m.d.sync += self.loaded.eq(complete & last)
         with m.If(beat.valid & beat.p.start):

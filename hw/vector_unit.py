@@ -35,11 +35,11 @@ class VectorUnit(wiring.Component):
     LATENCY = 5
     TILES = 8
 
-    def __init__(self, *, lanes: int, blocks: int = 0):
-        self.lanes, self.blocks = lanes, blocks
+    def __init__(self, *, lanes: int, blocks: int = 0, weight_bits: int = 8):
+        self.lanes, self.blocks, self.weight_bits = lanes, blocks, weight_bits
         super().__init__({
             "issue": In(1), "first": In(1), "last": In(1), "operand": In(1), "add": In(1),
-            "acts": In(9 * VECTOR_TAPS * lanes), "weights": In(8 * VECTOR_TAPS),
+            "acts": In(9 * VECTOR_TAPS * lanes), "weights": In(weight_bits * VECTOR_TAPS),
             "tile_issued": In(1), "free": Out(1), "o_sums": Out(stream.Signature(32 * lanes)),
         })
 
@@ -62,8 +62,8 @@ class VectorUnit(wiring.Component):
             for tap in range(VECTOR_TAPS):
                 products.append(multipliers.product(
                     self.acts.word_select(tap * lanes + lane, 9).as_signed(),
-                    self.weights.word_select(tap, 8).as_signed(), name=f"product{lane}_{tap}"))
-            taps = Signal(signed(19), name=f"taps{lane}")
+                    self.weights.word_select(tap, self.weight_bits).as_signed(), name=f"product{lane}_{tap}"))
+            taps = Signal(signed(11 + self.weight_bits), name=f"taps{lane}")
             m.d.sync += taps.eq(sum(products[1:], products[0]))
             total = sums.word_select(lane, 32)
             with m.If(issue):

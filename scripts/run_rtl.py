@@ -22,9 +22,9 @@ def run_rtl(network: "QuantizedNetwork", inputs: "np.ndarray", config: "EngineCo
     import numpy as np
 
     from sim.execute import execute
-    from sim.network import golden_layers, network_chain, recording
+    from sim.network import engine_for, golden_layers, network_chain, recording
 
-    config = recording(config, len([node for node in network.layers if node.op != "concat"]))
+    config = recording(engine_for(network, config), len([node for node in network.layers if node.op != "concat"]))
     chains, outputs = [], []
     with progress_bar("golden model", len(inputs), "images") as move:
         for number, values in enumerate(inputs):

@@ -87,7 +87,9 @@ def simulate(network: str, index: int | None, dense_only: bool, layer_names: tup
     model = with_winners(load_network(network), winner_rate, rates_path)
 
     import sim.report as report
-    from sim.network import recording, sample_layers
+    from sim.network import engine_for, recording, sample_layers
+
+    config = engine_for(model, config)
 
     runs = ("dense",) if dense_only else ("dense", "sparse")
     layers = [node.name for node in model.layers if node.op != "concat"]

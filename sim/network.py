@@ -87,6 +87,13 @@ def layer_chain(layer: GoldenLayer, config: EngineConfig, *, dense: bool = False
     return Chain(names=[layer.node.name], jobs=[layer.job], expected=[layer.result], config=config, dense=dense)
 
 
+def engine_for(network: "QuantizedNetwork", config: EngineConfig) -> EngineConfig:
+    """The engine with multipliers for 9-bit weights, where weights of the network have a zero point."""
+    asymmetric = any(node.op == "conv" and node.draw is None and node.tensors.weight_zero_point
+                     for node in network.layers)
+    return replace(config, weight_bits=9) if asymmetric else config
+
+
 def recording(config: EngineConfig, layers: int) -> EngineConfig:
     """The engine with room for the counters of so many layers; the same engine if it has it.
 
