@@ -5,7 +5,7 @@ from enum import IntEnum
 from amaranth.hdl import Module, Mux, Signal, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import In, Out, connect
 
 from .skid_buffer import SkidBuffer
 
@@ -109,8 +109,10 @@ class Reader(wiring.Component):
 
         # Stage 1: the segment that follows; the size of its first burst. Stage 2: the segment in work, with the size of
         # its next burst kept beside it.
-        waiting, busy = Signal(), Signal()
-        following, segment = Signal(Segment), Signal(Segment)
+        m.submodules.segments = segments = SkidBuffer(Segment)
+        connect(m, wiring.flipped(self.i_segment), segments.i)
+        following, waiting, moves = segments.o.p, segments.o.valid, segments.o.ready
+        busy, segment = Signal(), Signal(Segment)
         first_size, first_beats = burst_split(
             m, address=following.address, left=following.bytes, axi_bytes=axi_bytes)
         size, beats, final, is_mark = Signal.like(first_size), Signal.like(first_beats), Signal(), Signal()
@@ -125,14 +127,13 @@ class Reader(wiring.Component):
 
         weight_room = Signal(range(self.weight_buffer_bytes + 1), init=self.weight_buffer_bytes)
         room_left = Signal(signed(len(weight_room) + 1))
-        fits, go, moves = Signal(), Signal(), Signal()
+        fits, go = Signal(), Signal()
         end, left = Signal(33), Signal(32)
         m.d.comb += [
             end.eq(following.address + following.bytes),
             room_left.eq(weight_room - size), fits.eq((segment.kind != Kind.WEIGHTS) | (room_left >= 0)),
             go.eq(busy & inside & fits & labels.w_rdy & (~self.ar_valid | self.ar_ready | is_mark) & ~self.abort),
             moves.eq(~busy | (go & final) | self.abort),
-            self.i_segment.ready.eq(~waiting | moves),
             left.eq(segment.bytes - size),
             labels.w_en.eq(go),
             pushed.kind.eq(segment.kind),
@@ -175,8 +176,6 @@ class Reader(wiring.Component):
                 inside.eq((following.bytes == 0)
                           | ((following.address >= self.window_base) & (end <= self.window_limit))),
             ]
-        with m.If(self.i_segment.ready):
-            m.d.sync += [waiting.eq(self.i_segment.valid & ~self.abort), following.eq(self.i_segment.payload)]
         m.d.sync += weight_room.eq(weight_room + self.weights_freed)
         with m.If(go & (segment.kind == Kind.WEIGHTS)):
             m.d.sync += weight_room.eq(room_left + self.weights_freed)
