@@ -4,10 +4,11 @@ from pathlib import Path
 from typing import Any
 
 from golden.checks import JobError, check
+from golden.int8_builder import needed
 from golden.network import QuantizedNetwork
-from golden.onnx_file import Model, Node, read_model
+from golden.onnx_file import Model, read_model
 from golden.onnx_operators import OPERATORS, Converter
-from golden.onnx_values import Quantized, without_layer
+from golden.onnx_values import Quantized
 from golden.preprocess import every_value
 
 
@@ -34,7 +35,7 @@ def _converted(model: Model, name: str, file: str, fuse: bool) -> QuantizedNetwo
     for node in model.nodes:
         check(node.op in OPERATORS, f"operator {node.number}", f"one of {', '.join(OPERATORS)}", node.op)
     converter = Converter(model, fuse=fuse)
-    for node in _needed(model):
+    for node in needed(model.nodes, model.output):
         converter.read(node)
     value = converter.values.get(model.output)
     check(isinstance(value, Quantized), "output", "a quantized tensor, or one behind DequantizeLinear", "another")
@@ -50,18 +51,4 @@ def _converted(model: Model, name: str, file: str, fuse: bool) -> QuantizedNetwo
         metadata["host"] = ", ".join(value.host)
     if len(model.input_shape) == 4 and spec.shape[0] in (1, 3):
         metadata["preprocess"] = every_value(spec.scale, spec.zero_point, spec.shape[0]).text()
-    try:
-        return converter.builder.network(name, metadata)
-    except JobError as error:
-        layer = str(error).removeprefix("layer ").partition(":")[0]
-        raise JobError(f"{converter.places.get(layer, layer)}: {without_layer(error)}") from None
-
-
-def _needed(model: Model) -> list[Node]:
-    """The operators that the output depends on, in order."""
-    wanted, found = {model.output}, []
-    for node in reversed(model.nodes):
-        if not wanted.isdisjoint(node.outputs):
-            found.append(node)
-            wanted.update(node.inputs)
-    return found[::-1]
+    return converter.builder.network(name, metadata, converter.places)

@@ -1,15 +1,14 @@
 """From a .tflite file to the int8 network of the engine, which gives TFLite's own answer."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from golden.checks import JobError, check
+from golden.int8_builder import needed
 from golden.network import QuantizedNetwork
 from golden.preprocess import every_value
-from golden.tflite_file import Model, Operator, read_model
+from golden.tflite_file import Model, read_model
 from golden.tflite_operators import OPERATORS, Converter
-from golden.tflite_values import without_layer
 
 _IMAGE_CHANNELS = (1, 3)
 
@@ -48,7 +47,7 @@ def _converted(model: Model, name: str, file: str, fuse: bool) -> QuantizedNetwo
     source, output = (model.tensors[numbers[0]] for numbers in (model.inputs, model.outputs))
     converter = Converter(model, fuse=fuse)
     converter.set_input(source.number)
-    for operator in _needed(model.operators, output.number):
+    for operator in needed(model.operators, output.number):
         converter.read(operator)
     check(output.number in converter.values, "output", "a tensor that an operator computes", output.number)
     value = converter.finish(output.number)
@@ -62,18 +61,4 @@ def _converted(model: Model, name: str, file: str, fuse: bool) -> QuantizedNetwo
     spec = converter.builder.specs["input"]
     if len(source.shape) == 4 and source.shape[3] in _IMAGE_CHANNELS:
         metadata["preprocess"] = every_value(spec.scale, spec.zero_point, source.shape[3]).text()
-    try:
-        return converter.builder.network(name, metadata)
-    except JobError as error:
-        layer = str(error).removeprefix("layer ").partition(":")[0]
-        raise JobError(f"{converter.places.get(layer, layer)}: {without_layer(error)}") from None
-
-
-def _needed(operators: Sequence[Operator], output: int) -> list[Operator]:
-    """The operators that tensor ``output`` depends on, in order."""
-    wanted, found = {output}, []
-    for operator in reversed(operators):
-        if not wanted.isdisjoint(operator.outputs):
-            found.append(operator)
-            wanted.update(operator.inputs)
-    return found[::-1]
+    return converter.builder.network(name, metadata, converter.places)

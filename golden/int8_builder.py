@@ -1,12 +1,12 @@
 """An int8 network as an importer builds it: layer by layer, with the sizes and quantization of what each gives."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
-from golden.checks import check
+from golden.checks import JobError, check
 from golden.conv_tensors import ConvTensors
 from golden.geometry import MAX_KERNEL, NO_PADDING
 from golden.layers import ConvLayer, LayerDescription, MaxPoolLayer, TensorSpec
@@ -38,12 +38,17 @@ class Int8Builder:
         checked = NetworkInput(scale=scale, zero_point=zero_point, shape=tuple(shape))
         self.specs["input"] = TensorSpec(shape=checked.shape, scale=checked.scale, zero_point=checked.zero_point)
 
-    def network(self, name: str, metadata: dict[str, Any]) -> QuantizedNetwork:
-        """All layers that have been added."""
+    def network(self, name: str, metadata: dict[str, Any], places: Mapping[str, str]) -> QuantizedNetwork:
+        """All layers that have been added. Errors name the operator that a layer comes from, as ``places`` has it."""
         check(bool(self.layers), "model", "at least one layer", "none")
         source = self.specs["input"]
-        return QuantizedNetwork(name=name, layers=tuple(self.layers.values()), metadata=metadata, input=NetworkInput(
-            scale=source.scale, zero_point=source.zero_point, shape=source.shape))
+        try:
+            return QuantizedNetwork(
+                name=name, layers=tuple(self.layers.values()), metadata=metadata,
+                input=NetworkInput(scale=source.scale, zero_point=source.zero_point, shape=source.shape))
+        except JobError as error:
+            layer = str(error).removeprefix("layer ").partition(":")[0]
+            raise JobError(f"{places.get(layer, layer)}: {without_layer(error)}") from None
 
     def add(self, layer: LayerDescription) -> str:
         """Add a layer, or put it in the place of the one of its name."""
@@ -126,6 +131,32 @@ class Int8Builder:
         layer = self.layers[source]
         return self.add(replace(layer, pool=(*kernel, *stride), pool_padding=tuple(padding),
                                 activation=_composed(layer.activation, clamp)))
+
+
+class Operator(Protocol):
+    """An operator of any graph: what its tensors are called."""
+
+    inputs: Sequence[Any]
+    outputs: Sequence[Any]
+
+
+T = TypeVar("T", bound=Operator)
+
+
+def needed(operators: Sequence[T], output: Any) -> list[T]:
+    """The operators that the tensor ``output`` depends on, in order."""
+    wanted, found = {output}, []
+    for operator in reversed(operators):
+        if not wanted.isdisjoint(operator.outputs):
+            found.append(operator)
+            wanted.update(operator.inputs)
+    return found[::-1]
+
+
+def without_layer(error: JobError) -> str:
+    """A message without the name of the layer that it is about."""
+    text = str(error)
+    return text.partition(": ")[2] if text.startswith("layer ") else text
 
 
 def signed_weights(values: np.ndarray, zero_point: int) -> tuple[np.ndarray, int]:

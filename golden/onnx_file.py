@@ -33,12 +33,16 @@ class Node:
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """The graph of a model: ``input`` is a name with its sizes (None where they are not stated), ``output`` a name."""
+    """The graph of a model: ``input`` is a name with its sizes (None where they are not stated), ``output`` a name.
+
+    ``input_type`` is that of its integers, None where it is a float.
+    """
 
     nodes: tuple[Node, ...]
     constants: dict[str, np.ndarray]
     input: str
     input_shape: tuple[int | None, ...]
+    input_type: type | None
     output: str
 
 
@@ -77,7 +81,8 @@ def _model(graph: onnx.GraphProto) -> Model:
     check(len(graph.output) == 1, "outputs", "1", len(graph.output))
     sizes = inputs[0].type.tensor_type.shape.dim
     shape = tuple(size.dim_value if size.HasField("dim_value") else None for size in sizes)
-    return Model(tuple(nodes), constants, inputs[0].name, shape, graph.output[0].name)
+    kind = {onnx.TensorProto.INT8: np.int8, onnx.TensorProto.UINT8: np.uint8}.get(inputs[0].type.tensor_type.elem_type)
+    return Model(tuple(nodes), constants, inputs[0].name, shape, kind, graph.output[0].name)
 
 
 def _array(tensor: onnx.TensorProto) -> np.ndarray:

@@ -6,29 +6,33 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from onnx import TensorProto
 
 from golden.checks import JobError, check
 from golden.conv_tensors import ConvTensors
 from golden.geometry import MAX_KERNEL, MAX_STRIDE, NO_PADDING, same_padding
-from golden.int8_builder import EVERYTHING, Clamp, signed_weights, spread_weights
+from golden.int8_builder import EVERYTHING, Clamp, signed_weights, spread_weights, without_layer
 from golden.layers import AddLayer, AveragePoolLayer, ConcatLayer, MaxPoolLayer, MeanLayer
 from golden.onnx_file import Node
 from golden.onnx_shapes import ShapeReader
-from golden.onnx_values import Constant, Pending, Quantized, Value, scale_of, size, without_layer
+from golden.onnx_values import Constant, Pending, Quantized, Value, scale_of, size
 from golden.tflite_scales import channel_multipliers
 
 _INT32_MAX = 2**31 - 1
+_STATED_TYPES = {0: np.uint8, TensorProto.UINT8: np.uint8, TensorProto.INT8: np.int8}
+"""Of QuantizeLinear's output where it has no zero point, by its attribute."""
 
 
 class Converter(ShapeReader):
     """Adds a layer for each operator that computes, when its output is quantized.
 
-    ``places`` says which operator a layer comes from.
+    ``places`` says which operator a layer comes from, ``kinds`` the type of a tensor that QuantizeLinear gives.
     """
 
     def __init__(self, *arguments: Any, **settings: Any):
         super().__init__(*arguments, **settings)
         self.places: dict[str, str] = {}
+        self.kinds: dict[str, np.dtype | type] = {}
 
     def read(self, node: Node) -> None:
         """Add what ``node`` does. Raises JobError that names it."""
@@ -51,8 +55,11 @@ class Converter(ShapeReader):
     # Quantization
 
     def quantize_linear(self) -> Value:
-        scales, zero_point = self._quantization()
+        stated = self.node.attributes.get("output_dtype", 0)
+        check(stated in _STATED_TYPES, "output_dtype", "int8 or uint8", stated)
+        scales, zero_point = self._quantization(_STATED_TYPES[stated])
         inputs = self.node.inputs
+        self.kinds[self.node.outputs[0]] = self.constant(2).dtype if self.has_input(2) else _STATED_TYPES[stated]
         if inputs[0] == self.model.input and inputs[0] not in self.values:
             return self._set_input(scales, zero_point)
         value = self.input(0)
@@ -64,15 +71,18 @@ class Converter(ShapeReader):
         return self.quantize(value, float(scales[0]), zero_point)
 
     def dequantize_linear(self) -> Value:
-        scales, zero_point = self._quantization()
-        if self.node.inputs[0] == self.model.input and self.node.inputs[0] not in self.values:
-            return self._set_input(scales, zero_point)
+        name = self.node.inputs[0]
+        if name == self.model.input and name not in self.values:
+            return self._set_input(*self._quantization(self.model.input_type))
         value = self.input(0)
         if isinstance(value, np.ndarray):
             check(value.dtype in (np.int8, np.uint8, np.int32), "input", "int8, uint8 or int32", value.dtype)
-            axis = self._axis(value.ndim, scales)
-            return Constant(values=value, scales=scales, axis=axis,
+            scales, zero_point = self._quantization(value.dtype)
+            stated = self.constant(2).dtype if self.has_input(2) else value.dtype
+            check(stated == value.dtype, "zero point", f"{value.dtype} as the input", stated)
+            return Constant(values=value, scales=scales, axis=self._axis(value.ndim, scales),
                             zero_point=zero_point + (128 if value.dtype == np.uint8 else 0))
+        scales, zero_point = self._quantization(self.kinds.get(name))
         if isinstance(value, Constant):
             return value
         check(isinstance(value, Quantized), "input", "a tensor behind QuantizeLinear", "one that is not quantized")
@@ -82,11 +92,12 @@ class Converter(ShapeReader):
               f"{scales[0]} and {zero_point}")
         return value
 
-    def _quantization(self) -> tuple[np.ndarray, int]:
-        """Scales, and the zero point as an int8 value, of the operator."""
+    def _quantization(self, kind: np.dtype | type | None) -> tuple[np.ndarray, int]:
+        """Scales, and the zero point as an int8 value, of the operator; where it states none, it is 0 of ``kind``."""
         scales = scale_of(self.constant(1))
         check(not self.node.attributes.get("block_size"), "block_size", "none", self.node.attributes.get("block_size"))
-        zero_points = self.constant(2) if self.has_input(2) else np.zeros(1, np.uint8)
+        check(self.has_input(2) or kind is not None, "zero point", "one", "none")
+        zero_points = self.constant(2) if self.has_input(2) else np.zeros(1, kind)
         kinds = (np.int8, np.uint8, np.int32)
         check(zero_points.dtype in kinds and zero_points.size >= 1, "zero point", "int8 or uint8", zero_points.dtype)
         values = np.unique(zero_points.astype(np.int64))
@@ -113,7 +124,7 @@ class Converter(ShapeReader):
         return axis % dimensions
 
     def _quantized_constant(self, values: np.ndarray, scales: np.ndarray) -> Constant:
-        kind = self.constant(2).dtype if self.has_input(2) else np.dtype(np.uint8)
+        kind = self.kinds[self.node.outputs[0]]
         check(values.dtype.kind == "f" and kind in (np.int8, np.uint8), "input", "floats, to int8 or uint8", kind)
         zero_point, axis = int(self.constant(2).ravel()[0]) if self.has_input(2) else 0, self._axis(values.ndim, scales)
         shape = [1] * values.ndim
@@ -275,7 +286,7 @@ class Converter(ShapeReader):
         keep = True
         if self.node.op == "ReduceMean":
             axes = (tuple(self.constant(1).ravel().tolist()) if self.has_input(1) else attributes.get("axes", ()))
-            fits = isinstance(axes, tuple) and sorted(axis % 4 for axis in axes) == [2, 3]
+            fits = isinstance(axes, tuple) and sorted(axis + 4 * (axis < 0) for axis in axes) == [2, 3]
             check(fits, "axes", "rows and columns of [1, C, H, W]", axes)
             keep = bool(attributes.get("keepdims", 1))
         channels = self.map(value)[0]

@@ -10,7 +10,7 @@ import numpy as np
 
 from golden.checks import JobError, check
 from golden.geometry import NO_PADDING
-from golden.int8_builder import EVERYTHING, Clamp, Int8Builder
+from golden.int8_builder import EVERYTHING, Clamp, Int8Builder, without_layer
 from golden.onnx_file import Model, Node
 
 Finish = Callable[[str, float, int, Clamp], str]
@@ -167,12 +167,6 @@ def _clamp(low: float | None, high: float | None, scale: float, zero_point: int)
             for end in (low, high)]
     first = -128 if ends[0] is None else min(max(ends[0], -128), 127)
     return first, 127 if ends[1] is None else max(min(ends[1], 127), first)
-
-
-def without_layer(error: JobError) -> str:
-    """A message without the name of the layer that it is about."""
-    text = str(error)
-    return text.partition(": ")[2] if text.startswith("layer ") else text
 
 
 def scale_of(array: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ import numpy as np
 from golden.checks import JobError, check
 from golden.conv_tensors import ConvTensors
 from golden.geometry import NO_PADDING, same_padding
-from golden.int8_builder import signed_weights, spread_weights
+from golden.int8_builder import signed_weights, spread_weights, without_layer
 from golden.layers import AddLayer, AveragePoolLayer, ConcatLayer, MaxPoolLayer, MeanLayer
 from golden.tflite_file import Operator, Tensor
 from golden.tflite_rounding import nearest_factors
@@ -21,7 +21,7 @@ from golden.tflite_scales import (
     rescaling,
     tensor_multipliers,
 )
-from golden.tflite_values import QUANTIZED, GraphReader, Value, scale_of, without_layer, zero_point_of
+from golden.tflite_values import QUANTIZED, GraphReader, Value, scale_of, zero_point_of
 
 _PADDINGS = ("SAME", "VALID")
 

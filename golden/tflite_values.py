@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from golden.checks import JobError, check
+from golden.checks import check
 from golden.geometry import NO_PADDING
 from golden.int8_builder import Int8Builder
 from golden.tflite_file import Model, Operator, Tensor
@@ -174,12 +174,6 @@ class GraphReader:
         place = self.name() if self.operator.code == "PAD" else self.name("_pad")
         layer = self.builder.pad(place, value.layer, edges=value.edges, before=before, after=after)
         return Value(layer=layer, shape=value.shape, alone=True)
-
-
-def without_layer(error: JobError) -> str:
-    """A message without the name of the layer that it is about."""
-    text = str(error)
-    return text.partition(": ")[2] if text.startswith("layer ") else text
 
 
 def scale_of(tensor: Tensor) -> float:

@@ -1,4 +1,4 @@
-"""Options ``[LAYER=]NUMBER`` of the training commands."""
+"""Options ``[LAYER=]NUMBER`` and ``[LAYER=]WORD`` of the training commands."""
 
 from collections.abc import Sequence
 
@@ -14,9 +14,7 @@ def read_numbers(option: str, stated: Sequence[str], layers: Sequence[str], *, e
     """
     found: dict[str, float] = {}
     for text in sorted(stated, key=lambda text: "=" in text):
-        layer, _, number = text.rpartition("=")
-        if layer and layer not in layers:
-            raise Refusal(f"{option}: expected a layer among {', '.join(layers)}, got {layer!r}")
+        layer, number = _split(option, text, layers)
         try:
             value = float(number)
         except ValueError:
@@ -25,6 +23,28 @@ def read_numbers(option: str, stated: Sequence[str], layers: Sequence[str], *, e
             raise Refusal(f"{option}: expected a number above 0, {'at most' if whole else 'below'} 1, got {number!r}")
         found |= {layer: value} if layer else dict.fromkeys(layers if everyone is None else everyone, value)
     return found
+
+
+def read_words(option: str, stated: Sequence[str], layers: Sequence[str], words: Sequence[str]) -> dict[str, str]:
+    """{layer: word} of ``[LAYER=]WORD`` options for all ``layers``; the first of ``words`` where nothing is stated.
+
+    Raises Refusal.
+    """
+    found = dict.fromkeys(layers, words[0])
+    for text in sorted(stated, key=lambda text: "=" in text):
+        layer, word = _split(option, text, layers)
+        if word not in words:
+            raise Refusal(f"{option}: expected one of {', '.join(words)}, got {word!r}")
+        found |= dict.fromkeys([layer] if layer else layers, word)
+    return found
+
+
+def _split(option: str, text: str, layers: Sequence[str]) -> tuple[str, str]:
+    """LAYER, empty where there is none, and what is stated of it. Raises Refusal."""
+    layer, _, value = text.rpartition("=")
+    if layer and layer not in layers:
+        raise Refusal(f"{option}: expected a layer among {', '.join(layers)}, got {layer!r}")
+    return layer, value
 
 
 def read_rounds(option: str, stated: Sequence[str], layers: Sequence[str]) -> list[dict[str, float]]:

@@ -22,7 +22,8 @@ from hw.descriptor import DESCRIPTOR_BYTES, FIELDS, LAYOUT, OP_CONVOLUTION, OP_V
 from hw.registers import COUNTERS, IDENTITY_VALUE, PROFILE_WORDS, Error, Register
 
 ROOT = Path(__file__).parent.parent
-FILES = ("README.md", "docs/descriptor.md", "docs/registers.md", "docs/networks.md", "docs/dasnet.md")
+FILES = ("README.md", "docs/descriptor.md", "docs/registers.md", "docs/networks.md", "docs/dasnet.md", "docs/import.md",
+         "docs/results.md")
 BLOCK = re.compile(r"(<!-- generated (\w+): python -m scripts\.make_docs -->\n).*?(<!-- end -->\n)", re.S)
 
 
@@ -176,6 +177,35 @@ def network_results() -> str:
                      "speed-up", "bytes", "compulsory"], rows)
 
 
+def published(kind: str) -> list[dict]:
+    """The reports of published models of a kind, docs/results/published/KIND_*.json, in the order of their names."""
+    return [json.loads(path.read_text()) for path in sorted((ROOT / "docs/results/published").glob(f"{kind}_*.json"))]
+
+
+def published_models() -> str:
+    """Imported models beside TFLite's reference kernels, as python -m scripts.compare_tflite has reported them."""
+    rows, models = [], [one for report in published("compare") for one in report["models"]]
+    for one in sorted(models, key=lambda one: one["macs"]):
+        output, tensors = one["output"], one["tensors"]
+        accuracies = [f"{100 * one[key]:.2f} %" if key in one else "" for key in ("accuracy", "accuracy_default")]
+        rows.append([f"`{Path(one['model']).stem}`", one["type"], one["layers"], f"{one['macs'] / 1e6:.2f} M",
+                     f"{output['inputs']:,}, {one['source']}", f"{output['differing']:,} of {output['bytes']:,}",
+                     f"{tensors['differing']:,} of {tensors['bytes']:,}", *accuracies])
+    return markdown(["model", "type", "layers", "MACs", "inputs", "differing bytes of the output",
+                     "of every tensor, 10 inputs", "accuracy", "with TFLite's default kernels"], rows)
+
+
+def published_cycles() -> str:
+    """Imported models in RTL, as winnow run --engine rtl has reported them."""
+    rows = []
+    for one in sorted(published("rtl"), key=lambda one: (one["network"], one["rows"])):
+        total = one["total"]
+        rows.append([f"`{one['network']}`", f"{one['rows']}x{one['cols']}", len(one["layers"]),
+                     "all" if one["bit_exact"] else "not all", f"{total['cycles']:,}", percent(total["utilization"]),
+                     f"{total['bytes_read'] + total['bytes_written']:,}"])
+    return markdown(["model", "array", "layers", "bit-exact", "cycles", "utilization", "bytes"], rows)
+
+
 def trained() -> dict[str, list[dict]]:
     """What ``winnow train`` has reported, docs/results/dasnet/NAME_SEED.json, by NAME, the seeds of each in order."""
     found: dict[str, list[dict]] = {}
@@ -303,7 +333,7 @@ def mean_and_spread(values: Sequence[float]) -> str:
 TABLES = {table.__name__: table for table in
           (parameters, descriptor_fields, descriptor_values, register_map, errors, counters, reference_results,
            ranking_results, convolution_results, depthwise_results, network_results,
-           dasnet_results, pruning_results, pruned_layers, ranking_cost)}
+           published_models, published_cycles, dasnet_results, pruning_results, pruned_layers, ranking_cost)}
 
 
 def generate(text: str) -> str:

@@ -4,10 +4,11 @@ import json
 import re
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from scripts.inputs import DATA_SETS, Inputs, read_inputs
 from scripts.layer_costs import costs_fields, costs_table, predicted_costs
 from scripts.models import read_network
 from scripts.options import (
@@ -34,16 +35,6 @@ STANDARD_OUTPUT = "-"
 TOP = 5
 _SHOWN = 10
 """Inputs of a data set whose classes are printed; JSON has all."""
-_DATA_SETS = ("mnist", "fashion-mnist", "cifar10", "gtsrb")
-
-
-class Inputs(NamedTuple):
-    """Inputs int8 [N,C,H,W], what each is called, the class of each if known, and where they come from."""
-
-    values: "np.ndarray"
-    names: list[str]
-    labels: list[int] | None
-    source: str
 
 
 @click.command("run", short_help="Pictures or a data set through a network: classes, accuracy, cycles and bytes.")
@@ -52,7 +43,7 @@ class Inputs(NamedTuple):
               help="A picture (PNG, JPEG, ...) or an .npy array; may be given several times.")
 @click.option("--data", type=click.Path(exists=True, file_okay=False, path_type=Path), envvar="WINNOW_DATA",
               show_envvar=True, help="Folder of a data set, or of pictures, or with such a folder for each class.")
-@click.option("--dataset", type=click.Choice(_DATA_SETS),
+@click.option("--dataset", type=click.Choice(DATA_SETS),
               help="Which data set of the folder.  [default: that of the network's input and classes]")
 @click.option("--part", type=click.Choice(["train", "test"]), default="test", show_default=True, help="Of a data set.")
 @click.option("--images", "count", type=click.IntRange(min=1), metavar="N",
@@ -96,7 +87,7 @@ def run_network(network: str, files: tuple[Path, ...], data: Path | None, datase
     model = with_wta(read_network(network), wta)
     names = None if labels_path is None else _class_names(labels_path)
     count = count or (1 if engine == "rtl" else None)
-    inputs = _inputs(model, files, data, dataset, part, count)
+    inputs = read_inputs(model, files, data, dataset, part, count)
 
     import torch
 
@@ -133,54 +124,6 @@ def run_network(network: str, files: tuple[Path, ...], data: Path | None, datase
             write_json(Path(json_path), report | {"command": command_line()})
     if differences:
         raise Failure(f"not bit-exact: {differences[0]}")
-
-
-def _inputs(model: "QuantizedNetwork", files: tuple[Path, ...], data: Path | None, dataset: str | None, part: str,
-            count: int | None) -> Inputs:
-    from golden.images import find_pictures, read_all
-
-    if files:
-        values, names = read_all(model, files[:count])
-        return Inputs(values[:count], names[:count], None, ", ".join(str(path) for path in files[:3]))
-    if data is None:
-        raise click.UsageError("--input, --data: expected one of them, got none")
-    name = dataset or _data_set(model, data)
-    if name is not None:
-        return _of_data_set(model, data, name, part, count)
-    paths, labels = find_pictures(data)
-    values, names = read_all(model, paths[:count])
-    if labels is not None and len(names) != len(paths[:count]):
-        raise Refusal(f"{data}: expected one input a file, as their folders are classes, got {len(names)}")
-    return Inputs(values[:count], names[:count], None if labels is None else labels[:count], str(data))
-
-
-def _data_set(model: "QuantizedNetwork", data: Path) -> str | None:
-    """The data set in the folder whose images and classes are those of the network; None if there is none."""
-    from golden.dataset_files import DatasetError
-    from golden.datasets import load
-
-    classes = model.layers[-1].output_shape[0]
-    for name in _DATA_SETS:
-        expected = {"gtsrb": (43, 3 * 32 * 32), "cifar10": (10, 3 * 32 * 32)}.get(name, (10, 28 * 28))
-        channels, rows, columns = model.input.shape
-        if expected == (classes, channels * rows * columns):
-            try:
-                load(name, data)
-            except DatasetError:
-                continue
-            return name
-    return None
-
-
-def _of_data_set(model: "QuantizedNetwork", data: Path, name: str, part: str, count: int | None) -> Inputs:
-    from golden.datasets import load
-    from golden.preprocess import quantize_pixels
-
-    found = load(name, data)
-    split = getattr(found, part)
-    values = quantize_pixels(model, split.images[:count])
-    return Inputs(values, [f"{part} {number}" for number in range(len(values))], split.labels[:count].tolist(),
-                  f"{found.source} ({part})")
 
 
 def _class_names(path: Path) -> list[str]:

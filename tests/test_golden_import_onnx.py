@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from onnx import numpy_helper
 
 from golden.checks import JobError
 from golden.import_onnx import import_onnx
@@ -94,6 +95,42 @@ def test_weights_quantized_in_the_graph_and_an_int8_input(tmp_path):
     network = compared(m, y, tmp_path)
     expected = np.clip(np.rint(weights / np.float32(0.02)), -128, 127)
     np.testing.assert_array_equal(network.layers[0].weight, expected)
+
+
+def test_zero_points_that_are_left_out(tmp_path):
+    """They are 0 of the tensor's own type: int8, uint8 or int32."""
+    m = ModelBuilder((1, 3, 5, 5))
+    weights = m.constant(m.random.integers(-127, 128, (4, 3, 3, 3)).astype(np.int8))
+    weights = m.node("DequantizeLinear", [weights, m.constant(np.full(4, 0.004, np.float32))], axis=0)
+    bias = m.constant(m.random.integers(-2000, 2000, 4).astype(np.int32))
+    bias = m.node("DequantizeLinear", [bias, m.constant(np.full(4, 0.0002, np.float32))], axis=0)
+    y = m.node("Conv", [m.nodes[1].output[0], weights, bias])
+    scale = m.constant(np.float32(0.02))
+    m.last = m.node("QuantizeLinear", [m.node("Relu", [y]), scale])  # uint8
+    y = m.node("DequantizeLinear", [m.last, scale])
+    flat = m.node("Flatten", [m.node("Dropout", [y])])
+    matrix = m.constant(m.random.integers(0, 256, (36, 5)).astype(np.uint8))
+    y = m.node("MatMul", [flat, m.node("DequantizeLinear", [matrix, m.constant(np.float32(0.002))])])
+    network = compared(m, m.quantized(y, 0.5, -90), tmp_path)
+    assert [node.output_zero_point for node in network.layers] == [-128, -90]
+    assert [node.tensors.weight_zero_point for node in network.layers] == [0, -128]
+    assert network.layers[0].tensors.bias.tolist() == numpy_helper.to_array(
+        next(one for one in m.constants if one.data_type == onnx.TensorProto.INT32)).tolist()
+
+
+def test_windows_over_the_edge(tmp_path):
+    """Pads of every window, stated and SAME_UPPER; an average is one of the pixels inside."""
+    m = ModelBuilder((1, 3, 9, 8))
+    y = m.node("Conv", [m.nodes[1].output[0], m.weights((4, 3, 3, 3)), m.bias(4, 0.05)], auto_pad="SAME_UPPER",
+               strides=[2, 2])
+    y = m.quantized(y, 0.1, -4)
+    # ONNX's evaluator confuses rows and columns of a MaxPool whose pads are not as many for both.
+    y = m.quantized(m.node("MaxPool", [y], kernel_shape=[3, 3], pads=[1, 0, 0, 1]), 0.1, -4)
+    y = m.quantized(m.node("AveragePool", [y], kernel_shape=[3, 2], pads=[1, 1, 0, 0], strides=[2, 1]), 0.1, -4)
+    y = m.quantized(m.node("Concat", [y, m.quantized(m.node("Relu", [y]), 0.07, -100)], axis=-3), 0.1, -4)
+    y = m.quantized(m.node("Pad", [y, m.constant(np.array([0, 1, 1, 0, 0, 2, 0, 1]))]), 0.1, -4)
+    network = compared(m, y, tmp_path, few=0.2)  # Averages lie between two values often.
+    assert network.layers[-1].output_shape == (11, 3, 4)
 
 
 def refused(model: ModelBuilder, output: str, folder: Path) -> str:

@@ -9,7 +9,8 @@ from golden.checks import JobError
 from golden.import_tflite import import_tflite
 from golden.network import QuantizedNetwork
 from golden.quantization import run_batch
-from tests.tflite_models import ModelBuilder, as_int8, interpreter, random_inputs
+from scripts.tflite_kernels import as_int8, interpreter
+from tests.tflite_models import ModelBuilder, random_inputs
 
 TYPES = ("INT8", "UINT8")
 ZERO_POINTS = {"INT8": (3, -5, 0), "UINT8": (120, 99, 131)}

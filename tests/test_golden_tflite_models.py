@@ -10,8 +10,7 @@ from golden.import_tflite import import_tflite
 from golden.inference import infer, largest
 from golden.network import QuantizedNetwork
 from golden.preprocess import quantize_pixels
-from golden.quantization import run_batch
-from tests.tflite_models import as_int8, interpreter, random_inputs
+from scripts.tflite_kernels import compare, interpreter
 
 SHARED = Path(__file__).parents[2] / "shared"
 MODELS = Path(os.environ.get("WINNOW_MODELS") or SHARED / "models")
@@ -25,49 +24,29 @@ needs_data = pytest.mark.skipif(not (DATA / "cifar10_jpeg.tar.xz").is_file(),
                                 reason=f"no data sets in {DATA}; WINNOW_DATA names their folder")
 
 
-def planes(network: QuantizedNetwork, values: np.ndarray) -> np.ndarray:
-    """Values in the model's order and type as the network's inputs."""
-    channels, rows, columns = network.input.shape
-    found = as_int8(values).reshape(len(values), rows, columns, channels).transpose(0, 3, 1, 2)
-    return np.ascontiguousarray(found)
-
-
-def model_inputs(name: str, network: QuantizedNetwork, model: bytes, count: int) -> np.ndarray:
-    """So many inputs in the model's own form: spread over the test images where there are any, else random."""
+def model_inputs(name: str, network: QuantizedNetwork, count: int) -> np.ndarray:
+    """So many inputs int8 [N,C,H,W]: spread over the test images where there are any, else random."""
     if NAMES[name] is None or not (DATA / "cifar10_jpeg.tar.xz").is_file():
-        return random_inputs(model, count)
+        return np.random.default_rng(0).integers(-128, 128, (count, *network.input.shape), np.int8)
     from golden.datasets import load
 
     images = load(NAMES[name], DATA).test.images
-    values = quantize_pixels(network, images[::len(images) // count][:count])
-    return np.ascontiguousarray(values.transpose(0, 2, 3, 1))
+    return quantize_pixels(network, images[::len(images) // count][:count])
 
 
 @needs_models
-@pytest.mark.parametrize("fuse", [True, False])
 @pytest.mark.parametrize("name", NAMES)
-def test_every_byte_is_that_of_tflite(name, fuse):
+def test_every_byte_is_that_of_tflite(name):
     """The output for 200 inputs; without fusing every tensor that an operator computes, for 10."""
-    model = (MODELS / f"{name}.tflite").read_bytes()
-    network = import_tflite(MODELS / f"{name}.tflite", fuse=fuse)
-    inputs = model_inputs(name, network, model, 200 if fuse else 10)
-    runner = interpreter(model, keep_all=True)
-    index = runner.get_input_details()[0]["index"]
-    tensors = {int(number): layer for number, layer in network.metadata["tensors"].items() if layer != "input"}
-    if fuse:
-        last = network.layers[-1].name
-        outputs = {last: infer(network, planes(network, inputs)).outputs}
-        tensors = {number: layer for number, layer in tensors.items() if layer == last}
-    else:
-        found = run_batch(network, planes(network, inputs))
-        outputs = {node.name: result.output.numpy() for node, result in zip(network.layers, found, strict=True)}
-        assert set(tensors.values()) == set(outputs)
-    for number, one in enumerate(inputs):
-        runner.set_tensor(index, one[None])
-        runner.invoke()
-        for tensor, layer in tensors.items():
-            expected = as_int8(runner.get_tensor(tensor))
-            np.testing.assert_array_equal(outputs[layer][number].transpose(1, 2, 0).reshape(expected.shape), expected)
+    path = MODELS / f"{name}.tflite"
+    network, layers = import_tflite(path), import_tflite(path, fuse=False)
+    runner, inputs = interpreter(path.read_bytes(), keep_all=True), model_inputs(name, network, 200)
+    found = compare(network, runner, inputs)
+    assert found.inputs == 200 and found.bytes == 200 * network.layers[-1].output_shape[0]
+    assert found.tensors == {network.layers[-1].name: 0}
+    found = compare(layers, runner, inputs[:10], every_tensor=True)
+    assert found.tensors == dict.fromkeys((node.name for node in layers.layers), 0)
+    assert found.bytes == 10 * sum(np.prod(node.output_shape) for node in layers.layers)
 
 
 @needs_models

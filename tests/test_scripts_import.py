@@ -13,8 +13,9 @@ from PIL import Image
 from golden.images import read_inputs
 from golden.network import QuantizedNetwork
 from scripts.cli import main
+from scripts.tflite_kernels import as_int8, interpreter
 from tests.onnx_models import ModelBuilder as OnnxBuilder
-from tests.tflite_models import ModelBuilder, as_int8, interpreter, random_inputs
+from tests.tflite_models import ModelBuilder, random_inputs
 
 ENGINE = ["--rows", "4", "--cols", "4", "--axi-width", "64", "--act-buffer-bytes", "4096",
           "--weight-buffer-bytes", "4096"]

@@ -88,3 +88,25 @@ def test_ranking_cost_of_large_networks(results):
     assert cells[0] == "17" and cells[2] == f"{comparisons:,.0f}"
     saved = int(cells[1].replace(",", ""))
     assert cells[3] == f"{100 * comparisons / saved:.2f} %"
+
+
+def test_published_models(results, tmp_path):
+    folder = tmp_path / "docs/results/published"
+    folder.mkdir()
+    one = {"model": "a.tflite", "type": "int8", "layers": 3, "macs": 2_500_000, "source": "MNIST (test)",
+           "output": {"inputs": 1000, "bytes": 10_000, "differing": 0},
+           "tensors": {"inputs": 10, "count": 3, "bytes": 5000, "differing": 1}, "accuracy": 0.9912,
+           "accuracy_default": 0.9906}
+    other = one | {"model": "b.tflite", "macs": 1_000_000, "source": "random, seed 0"}
+    del other["accuracy"], other["accuracy_default"]
+    (folder / "compare_images.json").write_text(json.dumps({"models": [one]}))
+    (folder / "compare_random.json").write_text(json.dumps({"models": [other]}))
+    assert results("published_models") == [
+        ["`b`", "int8", "3", "1.00 M", "1,000, random, seed 0", "0 of 10,000", "1 of 5,000", "", ""],
+        ["`a`", "int8", "3", "2.50 M", "1,000, MNIST (test)", "0 of 10,000", "1 of 5,000", "99.12 %", "99.06 %"]]
+    for rows, exact in ((16, True), (8, False)):
+        (folder / f"rtl_a_{rows}x16.json").write_text(json.dumps({
+            "network": "a", "rows": rows, "cols": 16, "bit_exact": exact, "layers": [{}, {}],
+            "total": {"cycles": 16000 // rows, "utilization": 0.5, "bytes_read": 1000, "bytes_written": 234}}))
+    assert results("published_cycles") == [["`a`", "8x16", "2", "not all", "2,000", "50.0 %", "1,234"],
+                                           ["`a`", "16x16", "2", "all", "1,000", "50.0 %", "1,234"]]

@@ -1,4 +1,4 @@
-"""Small .tflite models that tests make themselves, and TFLite's own answers to them."""
+"""Small .tflite models that tests make themselves, and inputs for them."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,7 +6,8 @@ from typing import Any
 import flatbuffers
 import numpy as np
 import tflite
-from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+from scripts.tflite_kernels import interpreter
 
 PADDING = {"SAME": 0, "VALID": 1}
 ACTIVATION = {"NONE": 0, "RELU": 1, "RELU_N1_TO_1": 2, "RELU6": 3, "TANH": 4}
@@ -173,17 +174,6 @@ def _offsets(builder: flatbuffers.Builder, offsets: Sequence[int]) -> int:
     return builder.EndVector()
 
 
-# TFLite's answers
-
-
-def interpreter(model: bytes, *, keep_all: bool = False) -> Interpreter:
-    """TFLite's reference kernels; ``keep_all``: every tensor can be read after a run."""
-    found = Interpreter(model_content=model, experimental_op_resolver_type=OpResolverType.BUILTIN_REF,
-                        experimental_preserve_all_tensors=keep_all, num_threads=1)
-    found.allocate_tensors()
-    return found
-
-
 def random_inputs(model: bytes, count: int, seed: int = 0) -> np.ndarray:
     """So many inputs of all values of its type, [count, ...]."""
     details = interpreter(model).get_input_details()[0]
@@ -192,8 +182,3 @@ def random_inputs(model: bytes, count: int, seed: int = 0) -> np.ndarray:
         scale = 10 ** random.uniform(-1, 1, (count, *[1] * (len(shape) - 1)))
         return (random.normal(size=shape) * scale).astype(np.float32)
     return random.integers(np.iinfo(kind).min, np.iinfo(kind).max + 1, shape, kind)
-
-
-def as_int8(values: np.ndarray) -> np.ndarray:
-    """uint8 values 128 less, int8 values as they are."""
-    return (values ^ 0x80).view(np.int8) if values.dtype == np.uint8 else values
