@@ -115,6 +115,21 @@ def test_closed_forms_of_plain_arrays(shape):
     assert weight_stationary_cycles(shape, config) == weight
 
 
+@pytest.mark.parametrize(("layer", "output", "weight"), [
+    ({"channels": 16, "height": 18, "width": 18, "out_channels": 32, "kernel": (3, 3)}, 5567, 5435),
+    ({"channels": 512, "height": 9, "width": 9, "out_channels": 512, "kernel": (3, 3)}, 593663, 875519),
+    ({"channels": 256, "height": 16, "width": 16, "out_channels": 256, "kernel": (3, 3)}, 485471, 557567),
+    ({"channels": 128, "height": 30, "width": 30, "out_channels": 128, "kernel": (3, 3)}, 463343, 478079),
+    ({"channels": 256, "height": 15, "width": 15, "out_channels": 512, "kernel": (3, 3), "stride": (2, 2)},
+     298751, 437759),
+    ({"channels": 128, "height": 14, "width": 14, "out_channels": 256, "kernel": (1, 1)}, 32863, 30975),
+    ({"channels": 512, "height": 1, "width": 1, "out_channels": 1000, "kernel": (1, 1)}, 34145, 94751)])
+def test_plain_arrays_as_scalesim_counts_them(layer, output, weight):
+    """What scalesim 3.0.0 itself printed for a 16x16 array, output- and weight-stationary."""
+    shape, config = LayerShape(**layer), EngineConfig()
+    assert (output_stationary_cycles(shape, config), weight_stationary_cycles(shape, config)) == (output, weight)
+
+
 def test_ideal_cycles_and_winners():
     """Half of the channels are half of the ideal, and nearly half of the predicted cycles of a large layer."""
     shape = LayerShape(channels=128, height=28, width=28, out_channels=128, kernel=(3, 3), padding=(1, 1, 1, 1))
