@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from scripts.checkpoints import resumable
-from scripts.layer_numbers import read_numbers, read_rounds
+from scripts.layer_numbers import read_numbers, read_rounds, read_words
 from scripts.options import (
     INPUT_FILE,
     OutputPath,
@@ -40,13 +40,15 @@ threads_option = click.option("--threads", type=click.IntRange(1),
 
 @dataclass(frozen=True, kw_only=True)
 class Changes:
-    """What is done to a baseline: {layer: number} of each option, ``rounds`` those of each."""
+    """What is done to a baseline: {layer: number} of each option, ``rounds`` those of each; ``scores``: of each
+    layer that may rank."""
 
     rounds: list[dict[str, float]]
     rates: dict[str, float]
     neurons: dict[str, float]
     magnitudes: dict[str, float]
     blocks: dict[str, float]
+    scores: dict[str, str]
 
     @property
     def prunes(self) -> bool:
@@ -85,8 +87,9 @@ class Trainings:
                    "have this cumulative energy (Eq. 2), not a fixed number.")
 @click.option("--max-drop", type=click.FloatRange(0, 1), default=0.01, show_default=True,
               help="Loss of accuracy that ends the rounds: the last one within it is kept.")
-@click.option("--score", type=click.Choice(["max", "mean"]), default="max", show_default=True,
-              help="What ranks a channel: its largest value (Eq. 4) or its mean (Eq. 3).")
+@click.option("--score", "scores", multiple=True, metavar="[LAYER=]S",
+              help="What ranks channels, of all ranked layers or of one: max, their largest value (Eq. 4), or mean "
+                   "(Eq. 3).  [default: max]")
 @click.option("--prune", "magnitudes", multiple=True, metavar="[LAYER=]S",
               help="Leave out this fraction of the weights, the smallest, of all fully connected layers or of one "
                    "layer, before winners are taken.")
@@ -94,11 +97,14 @@ class Trainings:
               help="Leave out this fraction of the blocks of weights, --cols output channels of an input channel, "
                    "which the engine then skips: of one layer, or of all but the first, the last and depthwise ones.")
 @click.option("--baseline", type=INPUT_FILE,
-              help="Start from this FILE.pt of winnow train, do not train a baseline; its zero weights stay zero.")
+              help="Start from this FILE.pt of winnow train, do not train a baseline; its zero weights stay zero. Of "
+                   "one with winners, which it loses, the accuracy of its own baseline is reported.")
 @click.option("--weights", type=INPUT_FILE,
               help="Train the baseline from published weights (akamaster's resnet20, resnet56).")
 @click.option("--epochs", type=click.IntRange(0),
               help="Of each fine-tuning; where there is none, of the baseline.  [default: the recipe's]")
+@click.option("--learning-rate", type=click.FloatRange(0, 1, min_open=True),
+              help="The same of the learning rate at the start, which falls to zero.  [default: the recipe's]")
 @click.option("--hold-out", is_flag=True,
               help="Do not train on the 5,000 MNIST digits that are bundled, and report the accuracy on them.")
 @click.option("--download", is_flag=True, help="Fetch files of the data set that are absent, where it is public.")
@@ -109,9 +115,9 @@ class Trainings:
 @threads_option
 @seed_option
 def train(network: str, data: Path, energies: tuple[str, ...], rates: tuple[str, ...], neurons: tuple[str, ...],
-          max_drop: float, score: str, magnitudes: tuple[str, ...], blocks: tuple[str, ...], baseline: Path | None,
-          weights: Path | None, epochs: int | None, hold_out: bool, download: bool, out: Path | None,
-          plot: Path | None, threads: int | None, seed: int, **sizes: Any) -> None:
+          max_drop: float, scores: tuple[str, ...], magnitudes: tuple[str, ...], blocks: tuple[str, ...],
+          baseline: Path | None, weights: Path | None, epochs: int | None, learning_rate: float | None, hold_out: bool,
+          download: bool, out: Path | None, plot: Path | None, threads: int | None, seed: int, **sizes: Any) -> None:
     """Train NETWORK (mlp3, lenet4, convnet5, resnet20, resnet56, alexnet, mobilenet) and quantize it to int8.
 
     By itself the baseline alone, which ranks nothing and has all its weights. With --prune or --prune-blocks weights of
@@ -136,7 +142,8 @@ def train(network: str, data: Path, energies: tuple[str, ...], rates: tuple[str,
     from golden.datasets import load
 
     config, plan = engine_config(**sizes), recipe(network)
-    changes = _read_changes(plan, energies=energies, rates=rates, neurons=neurons, magnitudes=magnitudes, blocks=blocks)
+    changes = _read_changes(plan, energies=energies, rates=rates, neurons=neurons, magnitudes=magnitudes, blocks=blocks,
+                            scores=scores)
     _refuse_contradictions(energies=energies, rates=rates, baseline=baseline, weights=weights, plot=plot)
     if hold_out and plan.dataset != "mnist":
         raise click.UsageError(f"--hold-out: expected a network of mnist, got one of {plan.dataset}")
@@ -151,18 +158,18 @@ def train(network: str, data: Path, energies: tuple[str, ...], rates: tuple[str,
     click.echo(f"{command_line()}  (seed {seed})\n{dataset.source}: {len(dataset.train.labels):,} training images, "
                f"{len(dataset.test.labels):,} test images")
 
-    trainings = _trainings(plan, changes, epochs, dataset, seed, out.with_suffix(".work"))
+    trainings = _trainings(plan, changes, epochs, learning_rate, dataset, seed, out.with_suffix(".work"))
     torch.manual_seed(seed)
     measured = {}
     with resumable(trainings.work, vars(changes) | {
-            "network": network, "seed": seed, "baseline": str(baseline), "weights": str(weights), "score": score,
+            "network": network, "seed": seed, "baseline": str(baseline), "weights": str(weights),
             "columns": config.columns, "hold_out": hold_out}):
         trained = _baseline(network, baseline, weights, trainings)
-        measured["baseline_accuracy"] = trained.accuracy(dataset.test, dense=True, progress=progress_of)
+        measured |= _before(trained, dataset)
         pruning = _prune(trained, changes, config.columns, trainings)
         if changes.prunes:
             measured["pruned_accuracy"] = trained.accuracy(dataset.test, dense=True, progress=progress_of)
-        steps = _take_winners(trained, changes, max_drop, score, trainings, pruning)
+        steps = _take_winners(trained, changes, max_drop, trainings, pruning)
     measured |= {"training_images": len(dataset.train.labels), "hold_out": hold_out, "command": command_line(),
                  "seed": seed, "rounds": [step.fields() for step in steps]}
     text = _write(trained, measured, config, dataset, held, out, seed)
@@ -178,7 +185,7 @@ def train(network: str, data: Path, energies: tuple[str, ...], rates: tuple[str,
 
 
 def _read_changes(plan: "Recipe", *, energies: tuple[str, ...], rates: tuple[str, ...], neurons: tuple[str, ...],
-                  magnitudes: tuple[str, ...], blocks: tuple[str, ...]) -> Changes:
+                  magnitudes: tuple[str, ...], blocks: tuple[str, ...], scores: tuple[str, ...]) -> Changes:
     """The options that name layers. Raises Refusal."""
     from golden.dasnet.pruning import prunable
 
@@ -192,7 +199,8 @@ def _read_changes(plan: "Recipe", *, energies: tuple[str, ...], rates: tuple[str
         rates={name: rate for name, rate in read_numbers("--winner-rate", rates, ranked).items() if name in others},
         neurons=own,
         magnitudes=read_numbers("--prune", magnitudes, everyone=_fully_connected(layers), **weighted),
-        blocks=read_numbers("--prune-blocks", blocks, everyone=_with_blocks(layers), **weighted))
+        blocks=read_numbers("--prune-blocks", blocks, everyone=_with_blocks(layers), **weighted),
+        scores=read_words("--score", scores, ranked, ("max", "mean")))
 
 
 def _fully_connected(layers: "Mapping[str, Layer]") -> list[str]:
@@ -221,16 +229,19 @@ def _refuse_contradictions(*, energies: tuple[str, ...], rates: tuple[str, ...],
         raise click.UsageError("--plot: expected rounds of --winner-energy, got none")
 
 
-def _trainings(plan: "Recipe", changes: Changes, epochs: int | None, dataset: "Dataset", seed: int,
-               work: Path) -> Trainings:
-    """The recipe's schedules, of ``epochs`` where these are stated: the fine-tunings, if there are any."""
+def _trainings(plan: "Recipe", changes: Changes, epochs: int | None, learning_rate: float | None, dataset: "Dataset",
+               seed: int, work: Path) -> Trainings:
+    """The recipe's schedules, with ``epochs`` and ``learning_rate`` where these are stated: of the fine-tunings, if
+    there are any, or else of the baseline."""
     from dataclasses import replace
 
+    stated = {name: value for name, value in {"epochs": epochs, "learning_rate": learning_rate}.items()
+              if value is not None}
     pretraining, tuning = plan.pretraining, plan.fine_tuning
-    if epochs is not None and (changes.ranks or changes.prunes):
-        tuning = replace(tuning, epochs=epochs)
-    elif epochs is not None:
-        pretraining = replace(pretraining, epochs=epochs)
+    if changes.ranks or changes.prunes:
+        tuning = replace(tuning, **stated)
+    else:
+        pretraining = replace(pretraining, **stated)
     return Trainings(dataset=dataset, pretraining=pretraining, tuning=tuning, seed=seed, work=work)
 
 
@@ -249,13 +260,23 @@ def _baseline(name: str, baseline: Path | None, weights: Path | None, trainings:
         if trained.name != name:
             raise Refusal(f"--baseline: expected a {name}, got a {trained.name}")
         detach(trained.network)
-        return Trained(name=name, network=trained.network)
+        return Trained(name=name, network=trained.network, metadata=trained.metadata)
     network = recipe(name).build()
     if weights:
         read_published(network, weights)
     train_network(network, trainings.dataset.train, recipe(name).view, trainings.pretraining, seed=trainings.seed,
                   checkpoint=trainings.work / "baseline.pt", progress=progress_of, label="baseline")
     return Trained(name=name, network=network)
+
+
+def _before(trained: "Trained", dataset: "Dataset") -> dict[str, Any]:
+    """The accuracy of the baseline. Where FILE.pt of --baseline has itself been fine-tuned with winners: that of the
+    first baseline, and the commands since then. Takes the metadata of FILE.pt off ``trained``."""
+    earlier, trained.metadata = trained.metadata, {}
+    if earlier.get("rules") and earlier["source"] == dataset.source:
+        return {"baseline_accuracy": earlier["baseline_accuracy"],
+                "earlier_commands": [*earlier.get("earlier_commands", []), earlier["command"]]}
+    return {"baseline_accuracy": trained.accuracy(dataset.test, dense=True, progress=progress_of)}
 
 
 def _prune(trained: "Trained", changes: Changes, columns: int, trainings: Trainings) -> "Pruning | None":
@@ -281,7 +302,7 @@ def _prune(trained: "Trained", changes: Changes, columns: int, trainings: Traini
     return pruning
 
 
-def _take_winners(trained: "Trained", changes: Changes, max_drop: float, score: str, trainings: Trainings,
+def _take_winners(trained: "Trained", changes: Changes, max_drop: float, trainings: Trainings,
                   pruning: "Pruning | None") -> "list[Step]":
     """Fine-tune with winners, in rounds or at fixed rates."""
     from copy import deepcopy
@@ -296,12 +317,12 @@ def _take_winners(trained: "Trained", changes: Changes, max_drop: float, score: 
     shared = {"seed": trainings.seed, "progress": progress_of, "after_step": pruning and pruning.apply}
     if changes.rounds:
         return flow(trained.network, list(changes.rounds[0]), changes.rounds, dataset.train, dataset.test, view,
-                    trainings.tuning, max_drop=max_drop, folder=trainings.work, score=score, rules=rules,
+                    trainings.tuning, max_drop=max_drop, folder=trainings.work, score=changes.scores, rules=rules,
                     report=lambda step: click.echo(f"energies {numbers_text(step.energies)}: "
                                                    f"rates {numbers_text(step.rates)}, "
                                                    f"accuracy {step.accuracy:.2%} ({-step.drop:+.2%}), "
                                                    f"{step.reduction:.1%} of the MACs saved"), **shared)
-    fine_tune(trained.network, rules_of(changes.rates, score) | rules, dataset.train, view, trainings.tuning,
+    fine_tune(trained.network, rules_of(changes.rates, changes.scores) | rules, dataset.train, view, trainings.tuning,
               checkpoint=trainings.work / "winners.pt", label="winners", teacher=deepcopy(trained.network), **shared)
     return []
 

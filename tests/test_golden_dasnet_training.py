@@ -111,6 +111,7 @@ def test_checkpoints_of_other_trainings_are_refused(data, tmp_path):
 @pytest.mark.parametrize("changes, message", [
     ({"epochs": -1}, "epochs: expected a number of at least 0, got -1"),
     ({"learning_rate": 0}, "learning_rate: expected a number above 0, below 10, got 0"),
+    ({"gradual": 1.5}, "gradual: expected a fraction in 0..1, got 1.5"),
     ({"optimizer": "adam"}, "optimizer: expected adamw or sgd, got adam")])
 def test_schedules_that_cannot_be(changes, message):
     with pytest.raises(JobError) as error:
@@ -130,6 +131,39 @@ def test_fine_tuning_keeps_the_winners(baseline, data, tmp_path):
               checkpoint=tmp_path / "it.pt", progress=straight, teacher=copy_of(baseline))
     assert accuracy(network, data.test, view) > max(0.9, before)
     assert mean_rates(network, data.test, view) == {"relu1": 15 / 300, "relu2": 10 / 100}
+
+
+def test_winner_rates_fall_to_their_own_in_the_first_steps(baseline, data, tmp_path):
+    """The same steps after an interruption as without one."""
+    view, rates, teacher = recipe("mlp3").view, {"relu1": 0.1, "relu2": 0.2}, copy_of(baseline)
+    schedule = replace(QUICK, gradual=0.5)
+
+    def tune(network, name, interruption=None):
+        seen = []
+
+        def watched(batches, label):
+            for batch in batches:
+                if len(seen) == interruption:
+                    raise KeyboardInterrupt
+                yield batch
+                seen.append(attached(network)["relu1"].rule.rate)
+
+        fine_tune(network, rules_of(rates), data.train, view, schedule, seed=0, label="", progress=watched,
+                  checkpoint=tmp_path / name, teacher=teacher)
+        assert attached(network)["relu1"].rule.rate == 0.1
+        return seen
+
+    networks = [copy_of(baseline), copy_of(baseline)]
+    seen = tune(networks[0], "whole.pt")
+    steps = 3 * 13  # three epochs of 400 images, 32 in a step
+    assert seen == pytest.approx([1 - 0.9 * min(1, (step + 1) / (steps / 2)) for step in range(steps)])
+    assert seen[-1] == 0.1
+    with pytest.raises(KeyboardInterrupt):
+        tune(networks[1], "it.pt", interruption=15)
+    assert attached(networks[1])["relu1"].rule.rate == 0.1
+    assert tune(networks[1], "it.pt") == seen[13:]
+    assert torch.equal(weights(networks[0]), weights(networks[1]))
+    assert schedule.way(0, 10) == 0.2 and QUICK.way(0, 10) == 1
 
 
 def test_rounds_end_at_the_bound(baseline, data, tmp_path):

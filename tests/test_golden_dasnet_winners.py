@@ -312,6 +312,24 @@ def test_as_baseline_restores_each_module():
     assert [name for name, module in network.named_modules() if not module.training] == ["conv2"]
 
 
+def test_rates_on_their_way_from_one():
+    network, rules = small_network(), {"relu1": WinnerRule(rate=0.3), "pool1": WinnerRule(value=2),
+                                       "relu3": WinnerRule(select="energy", eps=0.7)}
+    attach(network, rules)
+    with pytest.raises(KeyboardInterrupt), wta.gradually(network) as come:
+        for way, rate in ((0, 1), (0.25, 0.825), (0.5, 0.65), (1, 0.3)):
+            come(way)
+            found = {name: one.rule for name, one in attached(network).items()}
+            assert found["relu1"].rate == pytest.approx(rate)
+            assert found | {"relu1": rules["relu1"]} == rules  # those that state no rate hold
+        assert found == rules  # the rate itself, not what rounding makes of it
+        with pytest.raises(JobError, match=r"^way: expected a number in 0\.\.1, got 1\.5$"):
+            come(1.5)
+        come(0)
+        raise KeyboardInterrupt
+    assert {name: one.rule for name, one in attached(network).items()} == rules
+
+
 # Refused
 
 

@@ -45,6 +45,29 @@ def test_train(folder, capsys):
     assert not list(folder.glob("*.work"))
 
 
+def test_a_second_fine_tuning_reports_the_first_baseline(folder, tmp_path):
+    first = json.loads((folder / "winners.json").read_text())
+    for name, baseline in (("second", folder / "winners.pt"), ("third", tmp_path / "second.pt")):
+        assert main(["train", "mlp3", "--data", str(folder), "--baseline", str(baseline), "--winner-rate", "0.3",
+                     "--score", "relu1=mean", "--epochs", "1", "--out", str(tmp_path / f"{name}.pt")]) == 0
+    second, third = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("second", "third"))
+    assert first["baseline_accuracy"] == second["baseline_accuracy"] == third["baseline_accuracy"]
+    assert "earlier_commands" not in first and second["earlier_commands"] == [first["command"]]
+    assert third["earlier_commands"] == [first["command"], second["command"]]
+    assert set(second["winner_rates_of_submodules"].values()) == {0.3}
+    assert {name: rule["score"] for name, rule in second["rules"].items()} == {"relu1": "mean", "relu2": "max"}
+
+
+def test_learning_rate(folder, tmp_path):
+    """One so low that nothing is learned."""
+    before = Trained.load(folder / "base.pt").network.state_dict()
+    for rate, same in (("1e-9", True), ("1e-3", False)):
+        assert main(["train", "mlp3", "--data", str(folder), "--baseline", str(folder / "base.pt"), "--winner-rate",
+                     "0.5", "--epochs", "1", "--learning-rate", rate, "--out", str(tmp_path / "it.pt")]) == 0
+        after = Trained.load(tmp_path / "it.pt").network.state_dict()
+        assert all(np.allclose(before[name], after[name], atol=1e-6) for name in before) == same
+
+
 def test_evaluate(folder, capsys, monkeypatch):
     quantize, seeds = Trained.quantize, []
     monkeypatch.setattr(Trained, "quantize", lambda self, data, *, seed: seeds.append(seed) or quantize(self, data,

@@ -43,9 +43,10 @@ class Step:
         return dict(vars(self))
 
 
-def rules_of(rates: Mapping[str, float], score: str = "max") -> dict[str, WinnerRule]:
-    """Fixed winner rates as rules."""
-    return {name: WinnerRule(score=score, select="topk", rate=rate) for name, rate in rates.items()}
+def rules_of(rates: Mapping[str, float], score: str | Mapping[str, str] = "max") -> dict[str, WinnerRule]:
+    """Fixed winner rates as rules; ``score``: of all layers, or of each."""
+    return {name: WinnerRule(score=score if isinstance(score, str) else score[name], select="topk", rate=rate)
+            for name, rate in rates.items()}
 
 
 def fine_tune(network: nn.Module, rules: Mapping[str, WinnerRule], training: Split, view: View, schedule: Schedule, *,
@@ -77,17 +78,17 @@ def mean_rates(network: nn.Module, split: Split, view: View) -> dict[str, float]
 
 def flow(network: nn.Module, ranked: Sequence[str], energies: Sequence[Mapping[str, float]], training: Split,
          test: Split, view: View, schedule: Schedule, *, max_drop: float, seed: int, folder: Path,
-         progress: Progress, report: Callable[[Step], None], score: str = "max",
+         progress: Progress, report: Callable[[Step], None], score: str | Mapping[str, str] = "max",
          rules: Mapping[str, WinnerRule] | None = None, after_step: Callable[[], None] | None = None) -> list[Step]:
     """Lower the thresholds round by round while the accuracy's drop stays within ``max_drop``.
 
-    ``energies``: the thresholds of each round, falling, for the layers ``ranked``; ``rules``: of layers beside them,
-    the same in every round; ``after_step``: as of :func:`golden.dasnet.training.train`. Rates follow from the
-    baseline's activations on 1,000 training images (:mod:`golden.dasnet.winner_rates`); each round fine-tunes the
-    weights of the one before, taught by the baseline. Returns all rounds, of which the last may be beyond the bound;
-    ``network`` then has weights and winners of the one with the fewest MACs within it, of the baseline if there is
-    none. Every round leaves a file in ``folder``: after an interruption finished ones are not repeated, and one begun
-    goes on behind its last epoch.
+    ``energies``: the thresholds of each round, falling, for the layers ``ranked``; ``score``: as of :func:`rules_of`;
+    ``rules``: of layers beside them, the same in every round; ``after_step``: as of
+    :func:`golden.dasnet.training.train`. Rates follow from the baseline's activations on 1,000 training images
+    (:mod:`golden.dasnet.winner_rates`); each round fine-tunes the weights of the one before, taught by the baseline.
+    Returns all rounds, of which the last may be beyond the bound; ``network`` then has weights and winners of the one
+    with the fewest MACs within it, of the baseline if there is none. Every round leaves a file in ``folder``: after an
+    interruption finished ones are not repeated, and one begun goes on behind its last epoch.
     """
     check(len(energies) > 0, "energies", "at least one round of thresholds", len(energies))
     folder.mkdir(parents=True, exist_ok=True)

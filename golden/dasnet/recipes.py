@@ -75,7 +75,8 @@ def _resnet(blocks: int) -> Recipe:
         build=partial(ResNet, blocks), dataset="cifar10", view=_NORMALIZED,
         ranked=dict.fromkeys(["relu", *names[:-1]], "conv"), mean=IMAGENET_MEAN, std=IMAGENET_STD,
         pretraining=Schedule(epochs=2, learning_rate=0.005, optimizer="sgd", weight_decay=1e-4),
-        fine_tuning=Schedule(epochs=2, learning_rate=0.01, optimizer="sgd", weight_decay=1e-4, distillation=0.7))
+        fine_tuning=Schedule(epochs=2, learning_rate=0.01, optimizer="sgd", weight_decay=1e-4, distillation=0.7,
+                             gradual=1 / 3))
 
 
 RECIPES: Mapping[str, Recipe] = {
@@ -100,7 +101,7 @@ RECIPES: Mapping[str, Recipe] = {
         ranked={"pool1": "conv", "pool2": "conv", "relu3": "conv", "relu4": "conv", "pool5": "conv", "relu6": "fc",
                 "relu7": "fc"},
         pretraining=Schedule(epochs=40, learning_rate=1e-3, weight_decay=0.05, label_smoothing=0.05),
-        fine_tuning=Schedule(epochs=12, learning_rate=5e-4, weight_decay=0.05, distillation=0.7)),
+        fine_tuning=Schedule(epochs=30, learning_rate=1e-3, weight_decay=0.05, distillation=0.7, gradual=1 / 3)),
     "mobilenet": Recipe(
         build=MobileNetV1, dataset="gtsrb", view=_SIGNS,
         ranked={f"block{number}.relu1": "conv" for number in range(1, 14)},

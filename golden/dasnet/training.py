@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from golden.checks import check
+from golden.dasnet.winners import gradually
 from golden.datasets import Split
 
 Progress = Callable[[Iterable, str], Iterable]
@@ -25,7 +26,8 @@ class Schedule:
     """How a network is trained: AdamW or SGD with momentum, the learning rate falling as a cosine to zero.
 
     ``distillation``: weight of the divergence from the teacher's outputs, where there is a teacher, beside that of the
-    labels, which has the rest.
+    labels, which has the rest. ``gradual``: the fraction of the steps in which fixed winner rates fall evenly from 1 to
+    their own; 0 where these hold from the first step.
     """
 
     epochs: int
@@ -35,12 +37,14 @@ class Schedule:
     optimizer: str = "adamw"
     label_smoothing: float = 0.0
     distillation: float = 0.0
+    gradual: float = 0.0
     bfloat16: bool = True
 
     def __post_init__(self):
         check(self.epochs >= 0, "epochs", "a number of at least 0", self.epochs)
         check(self.optimizer in ("adamw", "sgd"), "optimizer", "adamw or sgd", self.optimizer)
         check(0 < self.learning_rate < 10, "learning_rate", "a number above 0, below 10", self.learning_rate)
+        check(0 <= self.gradual <= 1, "gradual", "a fraction in 0..1", self.gradual)
 
     def start(self, parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
         """An optimizer at the first step."""
@@ -48,6 +52,10 @@ class Schedule:
             return torch.optim.SGD(parameters, lr=self.learning_rate, momentum=0.9, nesterov=True,
                                    weight_decay=self.weight_decay)
         return torch.optim.AdamW(parameters, lr=self.learning_rate, weight_decay=self.weight_decay)
+
+    def way(self, step: int, steps: int) -> float:
+        """How far fixed winner rates have come from 1 to their own in step ``step`` of ``steps``, counted from 0."""
+        return min(1.0, (step + 1) / (self.gradual * steps)) if self.gradual else 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +102,7 @@ class _State:
 def train(network: nn.Module, split: Split, view: View, schedule: Schedule, *, seed: int, checkpoint: Path,
           progress: Progress, label: str = "", teacher: nn.Module | None = None,
           after_step: Callable[[], None] | None = None) -> None:
-    """Train ``network`` in place on ``split``; winners are taken where they are attached.
+    """Train ``network`` in place on ``split``; winners are taken where they are attached, by their rules when it ends.
 
     The state is kept in the file ``checkpoint`` after each epoch and taken up from there: an epoch draws from its own
     seed, so that an interrupted training gives the same result. ``after_step`` runs behind each step (to keep pruned
@@ -111,21 +119,24 @@ def train(network: nn.Module, split: Split, view: View, schedule: Schedule, *, s
     network.train().to(memory_format=torch.channels_last)
     if teacher is not None:
         teacher.eval().to(memory_format=torch.channels_last)
-    for epoch in range(state.epoch, schedule.epochs):
-        generator = torch.Generator().manual_seed(seed * 1000 + epoch)
-        torch.manual_seed(seed * 1000 + epoch)  # dropout draws from the one that all share
-        batches = torch.randperm(len(split.labels), generator=generator).split(schedule.batch)
-        for rows in progress(batches, f"{label} epoch {epoch + 1}/{schedule.epochs}".strip()):
-            images = _channels_last(view.augment(take(split.images, rows), generator))
-            loss = _loss(network, teacher, images, take(split.labels, rows), schedule)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            decay.step()
-            if after_step:
-                after_step()
-        state.epoch = epoch + 1
-        state.save(checkpoint)
+    with gradually(network) as come:
+        for epoch in range(state.epoch, schedule.epochs):
+            generator = torch.Generator().manual_seed(seed * 1000 + epoch)
+            torch.manual_seed(seed * 1000 + epoch)  # dropout draws from the one that all share
+            batches = torch.randperm(len(split.labels), generator=generator).split(schedule.batch)
+            epoch_label = f"{label} epoch {epoch + 1}/{schedule.epochs}".strip()
+            for step, rows in enumerate(progress(batches, epoch_label), epoch * steps):
+                come(schedule.way(step, schedule.epochs * steps))
+                images = _channels_last(view.augment(take(split.images, rows), generator))
+                loss = _loss(network, teacher, images, take(split.labels, rows), schedule)
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                decay.step()
+                if after_step:
+                    after_step()
+            state.epoch = epoch + 1
+            state.save(checkpoint)
     network.eval()
 
 

@@ -1,8 +1,8 @@
 """Winners-take-all dropout (DASNet, Algorithm 1): per input, only the top-ranking channels reach the next layer."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -182,6 +182,28 @@ def as_baseline(network: nn.Module) -> Iterator[None]:
             module.training = was
         for module, was in dense.items():
             module.dense = was
+
+
+@contextmanager
+def gradually(network: nn.Module) -> Iterator[Callable[[float], None]]:
+    """Inside, fixed winner rates can be on their way from 1 to what they are; afterwards all rules are as they were.
+
+    Yields the function that says how far they have come: at 0 all channels win, at 1 the rules hold, evenly between.
+    Rules that state no rate hold all the time.
+    """
+    rules = {module: module.rule for module in everywhere(network).values()}
+
+    def come(way: float) -> None:
+        check(0 <= way <= 1, "way", "a number in 0..1", way)
+        for module, rule in rules.items():
+            fixed = rule.rate is None or way == 1
+            module.rule = rule if fixed else replace(rule, rate=1 - way * (1 - rule.rate))
+
+    try:
+        yield come
+    finally:
+        for module, rule in rules.items():
+            module.rule = rule
 
 
 def _hooks(module: nn.Module) -> list[tuple[int, _Hook]]:
