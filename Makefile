@@ -5,10 +5,10 @@ STAMP := $(VENV)/.setup
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup demo test lint clean
+.PHONY: help setup demo test test-fpga lint clean
 
 help:  ## Show this list
-	@sed -n 's/^\([a-z]*\):.*## /make \1 \t/p' Makefile
+	@sed -n 's/^\([a-z-]*\):.*## /make \1 \t/p' Makefile
 
 setup: $(STAMP)  ## Create .venv with everything that is needed
 
@@ -30,6 +30,9 @@ demo: setup  ## Run LeNet-4 on a digit in RTL, dense and sparse, and compare
 
 test: setup  ## Run all tests
 	$(BIN)/python -m pytest -n 2
+
+test-fpga: setup  ## Run the tests that simulate whole boards (docs/fpga.md says how long they take)
+	$(BIN)/python -m pytest -m fpga
 
 lint: setup  ## Check the style
 	$(BIN)/ruff check .

@@ -8,6 +8,7 @@ import click
 from scripts.conformance import conformance
 from scripts.estimate import estimate
 from scripts.evaluate import evaluate, winners
+from scripts.host import host
 from scripts.import_network import import_network
 from scripts.options import run
 from scripts.run import run_network
@@ -33,13 +34,14 @@ def winnow() -> None:
     winnow run NET --data DATA        its classes, accuracy, cycles and bytes
     winnow show NET --svg NET.svg     its layers as a table and a picture
     winnow synth --board ulx3s-85f    a bitstream for a board
+    winnow host --port PORT run IMG   networks on that board, or on a simulated one
 
     Exit codes: 0 all is well, 1 a result is wrong or a simulation failed, 2 the input or the environment is.
     """
 
 
 for command in (simulate, run_layer, estimate, conformance, train, evaluate, winners, import_network, run_network,
-                show, synth):
+                show, synth, host):
     winnow.add_command(command)
 
 
