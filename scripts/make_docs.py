@@ -23,7 +23,7 @@ from hw.registers import COUNTERS, IDENTITY_VALUE, PROFILE_WORDS, Error, Registe
 
 ROOT = Path(__file__).parent.parent
 FILES = ("README.md", "docs/descriptor.md", "docs/registers.md", "docs/networks.md", "docs/dasnet.md", "docs/import.md",
-         "docs/results.md")
+         "docs/fpga.md", "docs/results.md")
 BLOCK = re.compile(r"(<!-- generated (\w+): python -m scripts\.make_docs -->\n).*?(<!-- end -->\n)", re.S)
 
 
@@ -206,6 +206,20 @@ def published_cycles() -> str:
     return markdown(["model", "array", "layers", "bit-exact", "cycles", "utilization", "bytes"], rows)
 
 
+def board_results() -> str:
+    """Boards as winnow synth has reported them, docs/results/boards/*.json, the largest array last."""
+    rows, reports = [], [json.loads(path.read_text()) for path in (ROOT / "docs/results/boards").glob("*.json")]
+    for one in sorted(reports, key=lambda one: (one["macs"], one["board"])):
+        used = [f"{one[key]['used']:,}, {percent(one[key]['used'] / one[key]['available'])}"
+                for key in ("luts", "flip_flops", "multipliers", "block_rams")]
+        rows.append([f"`{one['board']}`", f"{one['rows']}x{one['cols']}", *used,
+                     f"{one['fmax_mhz']['clock']:.1f} MHz", f"{one['frequency_mhz']:g} MHz, "
+                     + ("met" if one["met"] else "missed"), f"{one['peak_gops']:.2f}", f"{one['effective_gops']:.2f}",
+                     f"{one['gops_per_multiplier']:.3f}", ", ".join(map(str, one["seeds"]))])
+    return markdown(["board", "array", "LUTs", "flip-flops", "multipliers", "block RAMs", "fmax", "asked", "GOP/s",
+                     "effective", "a multiplier", "seeds"], rows)
+
+
 def trained() -> dict[str, list[dict]]:
     """What ``winnow train`` has reported, docs/results/dasnet/NAME_SEED.json, by NAME, the seeds of each in order."""
     found: dict[str, list[dict]] = {}
@@ -333,7 +347,8 @@ def mean_and_spread(values: Sequence[float]) -> str:
 TABLES = {table.__name__: table for table in
           (parameters, descriptor_fields, descriptor_values, register_map, errors, counters, reference_results,
            ranking_results, convolution_results, depthwise_results, network_results,
-           published_models, published_cycles, dasnet_results, pruning_results, pruned_layers, ranking_cost)}
+           published_models, published_cycles, board_results, dasnet_results, pruning_results, pruned_layers,
+           ranking_cost)}
 
 
 def generate(text: str) -> str:

@@ -110,3 +110,23 @@ def test_published_models(results, tmp_path):
             "total": {"cycles": 16000 // rows, "utilization": 0.5, "bytes_read": 1000, "bytes_written": 234}}))
     assert results("published_cycles") == [["`a`", "8x16", "2", "not all", "2,000", "50.0 %", "1,234"],
                                            ["`a`", "16x16", "2", "all", "1,000", "50.0 %", "1,234"]]
+
+
+def test_boards(tmp_path, monkeypatch):
+    """The larger array behind the smaller one."""
+    folder = tmp_path / "docs/results/boards"
+    folder.mkdir(parents=True)
+    monkeypatch.setattr(make_docs, "ROOT", tmp_path)
+    counts = {"luts": (500, 1000), "flip_flops": (2000, 8000), "multipliers": (28, 28), "block_rams": (3, 40)}
+    one = {"board": "large", "rows": 8, "cols": 16, "macs": 128, "fmax_mhz": {"clock": 81.26, "shifted": 500.0},
+           "frequency_mhz": 75.0, "met": True, "peak_gops": 19.2, "effective_gops": 17.0, "gops_per_multiplier": 0.6857,
+           "seeds": {"1": {}, "7": {}},
+           **{key: {"used": used, "available": all_} for key, (used, all_) in counts.items()}}
+    other = one | {"board": "small", "rows": 2, "cols": 4, "macs": 8, "met": False}
+    for name, report in (("a", one), ("b", other)):
+        (folder / f"{name}.json").write_text(json.dumps(report))
+    cells = ["500, 50.0 %", "2,000, 25.0 %", "28, 100.0 %", "3, 7.5 %", "81.3 MHz"]
+    rows = make_docs.board_results().splitlines()[2:]
+    assert [[cell.strip() for cell in row.strip("|").split(" | ")] for row in rows] == [
+        ["`small`", "2x4", *cells, "75 MHz, missed", "19.20", "17.00", "0.686", "1, 7"],
+        ["`large`", "8x16", *cells, "75 MHz, met", "19.20", "17.00", "0.686", "1, 7"]]

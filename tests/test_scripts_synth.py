@@ -124,7 +124,7 @@ def expected_utilization(config: EngineConfig) -> float:
 
 def test_a_bitstream(asked, capsys, tmp_path):
     assert run("--board", "ulx3s-12f", "--seed", 1, "--seed", 3, "--seed", 1, "--frequency", 101,
-               "--json", "report.json") == 0
+               "--router", "router2", "--json", "report.json") == 0
     captured = capsys.readouterr()
     translated, arguments = asked
     clock = pll_dividers(input_hz=25_000_000, output_hz=101e6)
@@ -132,7 +132,7 @@ def test_a_bitstream(asked, capsys, tmp_path):
     folder = tmp_path / "build" / "ulx3s-12f"
     assert {name: arguments[name] for name in ("rtlil", "constraints", "name", "options", "seeds")} == {
         "rtlil": "rtlil", "constraints": "constraints", "name": "winnow-ulx3s-12f", "seeds": (1, 3),
-        "options": ("--12k", "--package", "CABGA381", "--speed", "6")}
+        "options": ("--12k", "--package", "CABGA381", "--speed", "6", "--router", "router2")}
     assert folder.is_dir() and folder.samefile(arguments["folder"])
     found = json.loads((tmp_path / "report.json").read_text())
     assert (found["board"], found["seed"], found["met"]) == ("ulx3s-12f", 3, True)
