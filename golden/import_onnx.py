@@ -4,11 +4,10 @@ from pathlib import Path
 from typing import Any
 
 from golden.checks import JobError, check
-from golden.int8_builder import needed
+from golden.int8_builder import LayerOutput, needed
 from golden.network import QuantizedNetwork
 from golden.onnx_file import Model, read_model
 from golden.onnx_operators import OPERATORS, Converter
-from golden.onnx_values import Quantized
 from golden.preprocess import every_value
 
 
@@ -38,7 +37,7 @@ def _converted(model: Model, name: str, file: str, fuse: bool) -> QuantizedNetwo
     for node in needed(model.nodes, model.output):
         converter.read(node)
     value = converter.values.get(model.output)
-    check(isinstance(value, Quantized), "output", "a quantized tensor, or one behind DequantizeLinear", "another")
+    check(isinstance(value, LayerOutput), "output", "a quantized tensor, or one behind DequantizeLinear", "another")
     value = converter.padded(value) if any(value.edges) else value
     check(value.layer == next(reversed(converter.builder.layers), None), "output", "that of the last layer",
           value.layer)

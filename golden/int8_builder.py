@@ -1,7 +1,7 @@
 """An int8 network as an importer builds it: layer by layer, with the sizes and quantization of what each gives."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -20,6 +20,21 @@ _MOST_WEIGHTS = 1 << 24
 """Of a selection of channels."""
 
 Clamp = tuple[int, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerOutput:
+    """What a tensor of a model is: the output of ``layer``, or "input", of ``shape`` in the order of the model's file.
+
+    ``alone``: nothing else takes the layer's output. ``edges`` (top, bottom, left, right) are zeros around it that no
+    layer holds yet; ``host``: operators behind it that are left to the host.
+    """
+
+    layer: str
+    shape: tuple[int, ...]
+    alone: bool
+    edges: tuple[int, int, int, int] = NO_PADDING
+    host: tuple[str, ...] = ()
 
 
 class Int8Builder:

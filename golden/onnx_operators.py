@@ -11,11 +11,11 @@ from onnx import TensorProto
 from golden.checks import JobError, check
 from golden.conv_tensors import ConvTensors
 from golden.geometry import MAX_KERNEL, MAX_STRIDE, NO_PADDING, same_padding
-from golden.int8_builder import EVERYTHING, Clamp, signed_weights, spread_weights, without_layer
+from golden.int8_builder import EVERYTHING, Clamp, LayerOutput, signed_weights, spread_weights, without_layer
 from golden.layers import AddLayer, AveragePoolLayer, ConcatLayer, MaxPoolLayer, MeanLayer
 from golden.onnx_file import Node
 from golden.onnx_shapes import ShapeReader
-from golden.onnx_values import Constant, Pending, Quantized, Value, scale_of, size
+from golden.onnx_values import Constant, Pending, Value, scale_of, size
 from golden.tflite_scales import channel_multipliers
 
 _INT32_MAX = 2**31 - 1
@@ -45,7 +45,7 @@ class Converter(ShapeReader):
         except JobError as error:
             text = str(error)
             raise JobError(text if text.startswith("operator ") else f"{node.place}: {without_layer(error)}") from None
-        if isinstance(value, Quantized):
+        if isinstance(value, LayerOutput):
             value = replace(value, alone=value.alone and self.users[node.outputs[0]] == 1)
             if node.op == "QuantizeLinear" and not value.host and not any(value.edges):
                 self.tensors[node.outputs[0]] = value.layer
@@ -66,7 +66,7 @@ class Converter(ShapeReader):
         if isinstance(value, np.ndarray):
             return self._quantized_constant(value, scales)
         check(len(scales) == 1, "scale", "one for a tensor that is computed", len(scales))
-        if isinstance(value, Quantized) and value.host:
+        if isinstance(value, LayerOutput) and value.host:
             return value
         return self.quantize(value, float(scales[0]), zero_point)
 
@@ -85,7 +85,7 @@ class Converter(ShapeReader):
         scales, zero_point = self._quantization(self.kinds.get(name))
         if isinstance(value, Constant):
             return value
-        check(isinstance(value, Quantized), "input", "a tensor behind QuantizeLinear", "one that is not quantized")
+        check(isinstance(value, LayerOutput), "input", "a tensor behind QuantizeLinear", "one that is not quantized")
         spec = self.builder.specs[value.layer]
         same = value.host or (len(scales) == 1 and (spec.scale, spec.zero_point) == (float(scales[0]), zero_point))
         check(same, "scale", f"that of the tensor, {spec.scale} and zero point {spec.zero_point}",
@@ -104,7 +104,7 @@ class Converter(ShapeReader):
         check(len(values) == 1, "zero point", "one for all channels", values[:2])
         return scales, int(values[0]) - (128 if zero_points.dtype == np.uint8 else 0)
 
-    def _set_input(self, scales: np.ndarray, zero_point: int) -> Quantized:
+    def _set_input(self, scales: np.ndarray, zero_point: int) -> LayerOutput:
         """The model's input, quantized here."""
         shape = (1, *self.model.input_shape[1:])
         known = self.model.input_shape[0] in (None, 0, 1) and all(isinstance(one, int) and one > 0 for one in shape)
@@ -114,7 +114,7 @@ class Converter(ShapeReader):
         check(-128 <= zero_point <= 127, "zero point", "one of int8 or uint8", zero_point)
         self.builder.set_input(scale=float(scales[0]), zero_point=zero_point,
                                shape=shape[1:] if len(shape) == 4 else (shape[1], 1, 1))
-        return Quantized(layer="input", shape=shape, alone=True)
+        return LayerOutput(layer="input", shape=shape, alone=True)
 
     def _axis(self, dimensions: int, scales: np.ndarray) -> int:
         axis = self.node.attributes.get("axis", 1)
@@ -186,7 +186,7 @@ class Converter(ShapeReader):
         check(fits, "weight", "int8 or uint8 constants behind DequantizeLinear", "others")
         return value
 
-    def _product(self, value: Quantized, weight: Constant, *, axis: int, bias: Value | None,
+    def _product(self, value: LayerOutput, weight: Constant, *, axis: int, bias: Value | None,
                  **fields: Any) -> Pending:
         """A convolution with weights [O,C/groups,KH,KW]; ``axis`` of the outputs where their scales are stated."""
         outputs = len(weight.values)
@@ -239,11 +239,11 @@ class Converter(ShapeReader):
         check(not counted or not any(windows["padding"]), "count_include_pad", "0 where there is padding", counted)
         return self._pending(partial(self._pool, AveragePoolLayer, value, windows), value, AveragePoolLayer, windows)
 
-    def _pending(self, finish: Callable[..., str], value: Quantized, kind: type, windows: dict[str, Any]) -> Pending:
+    def _pending(self, finish: Callable[..., str], value: LayerOutput, kind: type, windows: dict[str, Any]) -> Pending:
         shape = self._shape(lambda: self.builder.add(kind(name="shape", inputs=(value.layer,), **windows)))
         return Pending(finish=finish, shape=shape, operator=self.node)
 
-    def _pool(self, kind: type, value: Quantized, windows: dict[str, Any], name: str, scale: float, zero_point: int,
+    def _pool(self, kind: type, value: LayerOutput, windows: dict[str, Any], name: str, scale: float, zero_point: int,
               clamp: Clamp) -> str:
         """A pool, and its output in another quantization where that is asked for."""
         spec = self.builder.specs[value.layer]
@@ -260,7 +260,7 @@ class Converter(ShapeReader):
         layer = self.builder.add(kind(name=f"{name}_pool", inputs=(value.layer,), **windows))
         return self.rescaled(name, layer, scale, zero_point, clamp)
 
-    def _windows(self, value: Quantized) -> dict[str, Any]:
+    def _windows(self, value: LayerOutput) -> dict[str, Any]:
         attributes = self.node.attributes
         kernel = self.sizes("kernel_shape", 2, ())
         check(len(kernel) == 2 and min(kernel) >= 1, "kernel_shape", "two sizes", kernel)
@@ -270,7 +270,7 @@ class Converter(ShapeReader):
         self.map(value)
         return {"kernel": kernel, "stride": stride, "padding": self._padding(value, kernel, stride)}
 
-    def _padding(self, value: Quantized, kernel: Sequence[int], stride: Sequence[int]) -> tuple[int, ...]:
+    def _padding(self, value: LayerOutput, kernel: Sequence[int], stride: Sequence[int]) -> tuple[int, ...]:
         """(top, bottom, left, right) of the operator itself."""
         automatic = self.node.attributes.get("auto_pad", "NOTSET")
         if automatic == "SAME_UPPER":

@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 
 from golden.checks import check
-from golden.int8_builder import Clamp
-from golden.onnx_values import GraphReader, Pending, Quantized, Value, size
+from golden.int8_builder import Clamp, LayerOutput
+from golden.onnx_values import GraphReader, Pending, Value, size
 
 _NHWC_TO_NCHW = (0, 3, 1, 2)
 
@@ -18,8 +18,8 @@ class ShapeReader(GraphReader):
 
     def reshape(self) -> Value:
         value = self.input(0)
-        check(isinstance(value, (Quantized, Pending)), "input", "a tensor that is computed", "a constant")
-        if isinstance(value, Quantized) and any(value.edges):
+        check(isinstance(value, (LayerOutput, Pending)), "input", "a tensor that is computed", "a constant")
+        if isinstance(value, LayerOutput) and any(value.edges):
             value = self.padded(value)
         return replace(value, shape=self._new_shape(value.shape))
 

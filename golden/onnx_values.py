@@ -9,27 +9,11 @@ from typing import Any
 import numpy as np
 
 from golden.checks import JobError, check
-from golden.geometry import NO_PADDING
-from golden.int8_builder import EVERYTHING, Clamp, Int8Builder, without_layer
+from golden.int8_builder import EVERYTHING, Clamp, Int8Builder, LayerOutput, without_layer
 from golden.onnx_file import Model, Node
 
 Finish = Callable[[str, float, int, Clamp], str]
 """Adds the layer of a name, with the scale, zero point and clamp of its output, and returns the layer's name."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Quantized:
-    """The output of ``layer``, or "input", as real numbers of ``shape`` [1, C, H, W] or [1, ...].
-
-    ``alone``: nothing else takes the layer's output. ``edges`` (top, bottom, left, right) are zeros around it that no
-    layer holds yet; ``host``: operators behind it that are left to the host.
-    """
-
-    layer: str
-    shape: tuple[int, ...]
-    alone: bool
-    edges: tuple[int, int, int, int] = NO_PADDING
-    host: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +49,7 @@ class Pending:
     bias: Callable[[np.ndarray], "Pending"] | None = None
 
 
-Value = Quantized | Constant | Pending | np.ndarray
+Value = LayerOutput | Constant | Pending | np.ndarray
 
 
 class GraphReader:
@@ -103,21 +87,21 @@ class GraphReader:
         check(isinstance(value, np.ndarray), f"input {position}", "a constant", "one that is computed")
         return value
 
-    def quantized(self, position: int = 0, *, edges: bool = False) -> Quantized:
+    def quantized(self, position: int = 0, *, edges: bool = False) -> LayerOutput:
         """An input that is a quantized tensor, which has zeros around it only if ``edges``, else a layer adds them."""
         value = self.input(position)
-        check(isinstance(value, Quantized), f"input {position}", "a tensor behind DequantizeLinear",
+        check(isinstance(value, LayerOutput), f"input {position}", "a tensor behind DequantizeLinear",
               "a constant" if isinstance(value, (Constant, np.ndarray)) else "one that is not quantized")
         check(not value.host, f"input {position}", f"nothing behind {' and '.join(value.host)}, which is left to the "
               "host", self.node.op)
         return self.padded(value) if any(value.edges) and not edges else value
 
-    def padded(self, value: Quantized, before: int = 0, after: int = 0) -> Quantized:
+    def padded(self, value: LayerOutput, before: int = 0, after: int = 0) -> LayerOutput:
         """A value with its zeros as a layer of its own."""
         layer = self.builder.pad(f"{self.name()}_pad", value.layer, edges=value.edges, before=before, after=after)
-        return Quantized(layer=layer, shape=value.shape, alone=True)
+        return LayerOutput(layer=layer, shape=value.shape, alone=True)
 
-    def map(self, value: Quantized) -> tuple[int, int, int]:
+    def map(self, value: LayerOutput) -> tuple[int, int, int]:
         """The (C, H, W) of a value that is [1, C, H, W], without the zeros around it."""
         channels, rows, columns = self.builder.specs[value.layer].shape
         whole = 1, channels, rows + sum(value.edges[:2]), columns + sum(value.edges[2:])
@@ -131,9 +115,9 @@ class GraphReader:
         check(fits or found is default, name, f"{count} integers", found)
         return tuple(found)
 
-    def quantize(self, value: Value, scale: float, zero_point: int) -> Quantized:
+    def quantize(self, value: Value, scale: float, zero_point: int) -> LayerOutput:
         """A value as an int8 tensor of this quantization: a layer unless it is one already."""
-        if isinstance(value, Quantized):
+        if isinstance(value, LayerOutput):
             spec = self.builder.specs[value.layer]
             if (spec.scale, spec.zero_point) == (scale, zero_point):
                 return value
@@ -148,7 +132,7 @@ class GraphReader:
             raise JobError(f"{value.operator.place}: {without_layer(error)}") from None
         for name in [name for name, known in self.tensors.items() if known == layer]:
             del self.tensors[name]  # The layer has been changed: it gives another tensor now.
-        return Quantized(layer=layer, shape=value.shape, alone=True)
+        return LayerOutput(layer=layer, shape=value.shape, alone=True)
 
     def rescaled(self, name: str, source: str, scale: float, zero_point: int, clamp: Clamp) -> str:
         """A layer's output in another quantization, clamped."""

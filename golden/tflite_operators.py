@@ -10,7 +10,7 @@ import numpy as np
 from golden.checks import JobError, check
 from golden.conv_tensors import ConvTensors
 from golden.geometry import NO_PADDING, same_padding
-from golden.int8_builder import signed_weights, spread_weights, without_layer
+from golden.int8_builder import LayerOutput, signed_weights, spread_weights, without_layer
 from golden.layers import AddLayer, AveragePoolLayer, ConcatLayer, MaxPoolLayer, MeanLayer
 from golden.tflite_file import Operator, Tensor
 from golden.tflite_rounding import nearest_factors
@@ -21,7 +21,7 @@ from golden.tflite_scales import (
     rescaling,
     tensor_multipliers,
 )
-from golden.tflite_values import QUANTIZED, GraphReader, Value, scale_of, zero_point_of
+from golden.tflite_values import QUANTIZED, GraphReader, scale_of, zero_point_of
 
 _PADDINGS = ("SAME", "VALID")
 
@@ -49,13 +49,13 @@ class Converter(GraphReader):
 
     # Convolutions
 
-    def conv(self, operator: Operator) -> Value:
+    def conv(self, operator: Operator) -> LayerOutput:
         return self._conv(self.value(edges=True), depthwise=False)
 
-    def depthwise(self, operator: Operator) -> Value:
+    def depthwise(self, operator: Operator) -> LayerOutput:
         return self._conv(self.value(edges=True), depthwise=True)
 
-    def _conv(self, value: Value, *, depthwise: bool) -> Value:
+    def _conv(self, value: LayerOutput, *, depthwise: bool) -> LayerOutput:
         weight = self.tensor(1)
         values = weight.values(*QUANTIZED)
         check(values.ndim == 4 and values.size > 0, "weight", "four dimensions", list(values.shape))
@@ -82,7 +82,7 @@ class Converter(GraphReader):
         return self.result(self._convolved(replace(value, edges=NO_PADDING), values, axis=3 if depthwise else 0,
                                            groups=groups, stride=tuple(stride), padding=padding))
 
-    def _padding(self, value: Value, kernel: Sequence[int], stride: Sequence[int]) -> tuple[int, ...]:
+    def _padding(self, value: LayerOutput, kernel: Sequence[int], stride: Sequence[int]) -> tuple[int, ...]:
         """(top, bottom, left, right) of a convolution: its own, and the zeros around its input."""
         top, bottom, left, right = value.edges
         _, rows, columns = self.builder.specs[value.layer].shape
@@ -90,7 +90,7 @@ class Converter(GraphReader):
                if self.option("Padding", _PADDINGS) == "SAME" else NO_PADDING)
         return tuple(first + second for first, second in zip(own, value.edges, strict=True))
 
-    def fully_connected(self, operator: Operator) -> Value:
+    def fully_connected(self, operator: Operator) -> LayerOutput:
         value = self.value()
         check(not operator.options or self.option("WeightsFormat") == 0, "weight", "the plain format", "another")
         values = self.tensor(1).values(*QUANTIZED)
@@ -104,7 +104,7 @@ class Converter(GraphReader):
         check(math.prod(stated) == len(values) == stated[-1], "output", f"[1, {len(values)}]", list(stated))
         return self.result(layer, shape=stated)
 
-    def _convolved(self, value: Value, values: np.ndarray, *, axis: int, **fields: Any) -> str:
+    def _convolved(self, value: LayerOutput, values: np.ndarray, *, axis: int, **fields: Any) -> str:
         """A convolution with weights [O,C/groups,KH,KW] as they are in the model; ``axis`` of their scales there."""
         weight, output, outputs = self.tensor(1), self.same_type(0), len(values)
         unsigned = output.type == "UINT8"
@@ -144,22 +144,22 @@ class Converter(GraphReader):
 
     # Poolings
 
-    def max_pool(self, operator: Operator) -> Value:
+    def max_pool(self, operator: Operator) -> LayerOutput:
         value, output = self.value(), self.same_quantization()
         windows, clamp = self._windows(value), self.clamp(output)
         if self.fuse and value.alone and self.builder.can_pool(value.layer):
             return self.result(self.builder.pooled(value.layer, **windows, clamp=clamp))
         return self._pool(MaxPoolLayer, value, windows, activation=clamp)
 
-    def average_pool(self, operator: Operator) -> Value:
+    def average_pool(self, operator: Operator) -> LayerOutput:
         value, output = self.value(), self.same_quantization()
         ties = "up" if output.type == "UINT8" else "away"
         return self._pool(AveragePoolLayer, value, self._windows(value), activation=self.clamp(output), ties=ties)
 
-    def _pool(self, kind: type, value: Value, windows: dict[str, Any], **fields: Any) -> Value:
+    def _pool(self, kind: type, value: LayerOutput, windows: dict[str, Any], **fields: Any) -> LayerOutput:
         return self.result(self.builder.add(kind(name=self.name(), inputs=(value.layer,), **windows, **fields)))
 
-    def _windows(self, value: Value) -> dict[str, Any]:
+    def _windows(self, value: LayerOutput) -> dict[str, Any]:
         kernel, stride = ([self.option(f"{kind}{axis}") for axis in ends]
                           for kind, ends in (("Filter", ("Height", "Width")), ("Stride", "HW")))
         extent = self.map(value)[1:]
@@ -168,7 +168,7 @@ class Converter(GraphReader):
         padding = same_padding(extent, kernel, stride) if self.option("Padding", _PADDINGS) == "SAME" else NO_PADDING
         return {"kernel": tuple(kernel), "stride": tuple(stride), "padding": padding}
 
-    def mean(self, operator: Operator) -> Value:
+    def mean(self, operator: Operator) -> LayerOutput:
         value, output = self.value(), self.same_type(0)
         axes = self.tensor(1).values("INT32").ravel().tolist()
         rank = len(value.shape)
@@ -181,7 +181,7 @@ class Converter(GraphReader):
 
     # Several inputs
 
-    def add(self, operator: Operator) -> Value:
+    def add(self, operator: Operator) -> LayerOutput:
         values, output = [self.value(0), self.value(1)], self.same_type(0, 1)
         check(values[0].shape == values[1].shape, "inputs", f"two of one shape, the first is {list(values[0].shape)}",
               list(values[1].shape))
@@ -190,7 +190,7 @@ class Converter(GraphReader):
             output_scale=scale_of(output), output_zero_point=zero_point_of(output)))
         return self.result(layer, shape=values[0].shape)
 
-    def concat(self, operator: Operator) -> Value:
+    def concat(self, operator: Operator) -> LayerOutput:
         check(len(operator.inputs) >= 1, "inputs", "at least one", "none")
         values = [self.value(position) for position in range(len(operator.inputs))]
         output = self.same_type(*range(len(values)))
@@ -207,7 +207,7 @@ class Converter(GraphReader):
         channels, rows, columns = self.builder.specs[layer].shape
         return self.result(layer, shape=(1, channels) if rank == 2 else (1, rows, columns, channels))
 
-    def _requantized(self, position: int, value: Value, output: Tensor) -> str:
+    def _requantized(self, position: int, value: LayerOutput, output: Tensor) -> str:
         """An input in the quantization of the output: uint8 models have others, TFLite refuses that for int8."""
         found = scale_of(self.tensor(position)), zero_point_of(self.tensor(position))
         wanted = scale_of(output), zero_point_of(output)
@@ -222,7 +222,7 @@ class Converter(GraphReader):
 
     # Shapes
 
-    def reshape(self, operator: Operator) -> Value:
+    def reshape(self, operator: Operator) -> LayerOutput:
         tensor, stated = self.tensor(0), self.model.tensors[operator.outputs[0]].shape
         check(tensor.number in self.values, f"tensor {tensor.number}", "one that is computed before", "another")
         value = self.values[tensor.number]
@@ -235,7 +235,7 @@ class Converter(GraphReader):
             self.same_quantization()
         return replace(value, shape=stated)
 
-    def pad(self, operator: Operator) -> Value:
+    def pad(self, operator: Operator) -> LayerOutput:
         value, _ = self.value(edges=True), self.same_quantization()
         paddings = self.tensor(1).values("INT32", "INT64")
         rank = len(value.shape)
@@ -252,7 +252,7 @@ class Converter(GraphReader):
 
     # Activations and quantization
 
-    def relu(self, operator: Operator) -> Value:
+    def relu(self, operator: Operator) -> LayerOutput:
         value, output = self.value(), self.same_type(0)
         clamp = self.clamp(output, operator.code)
         found, wanted = ((scale_of(one), zero_point_of(one)) for one in (self.tensor(0), output))
@@ -265,7 +265,7 @@ class Converter(GraphReader):
             layer = self.builder.clamp(self.name(), value.layer, clamp)
         return self.result(layer, shape=value.shape)
 
-    def quantize(self, operator: Operator) -> Value:
+    def quantize(self, operator: Operator) -> LayerOutput:
         source, output = self.tensor(0), self.output()
         if source.type == "FLOAT32":
             check(source.number in self.model.inputs, "input", "the model's own, where it is FLOAT32", "another")
@@ -284,7 +284,7 @@ class Converter(GraphReader):
 
     # Left to the host
 
-    def hosted(self, operator: Operator) -> Value:
+    def hosted(self, operator: Operator) -> LayerOutput:
         tensor = self.tensor(0)
         check(tensor.number in self.values, f"tensor {tensor.number}", "one that is computed before", "another")
         value = self.values[tensor.number]
@@ -293,7 +293,7 @@ class Converter(GraphReader):
         return replace(value, host=(*value.host, operator.code.lower()))
 
 
-OPERATORS: dict[str, Callable[[Converter, Operator], Value]] = {
+OPERATORS: dict[str, Callable[[Converter, Operator], LayerOutput]] = {
     "ADD": Converter.add, "AVERAGE_POOL_2D": Converter.average_pool, "CONCATENATION": Converter.concat,
     "CONV_2D": Converter.conv, "DEPTHWISE_CONV_2D": Converter.depthwise, "DEQUANTIZE": Converter.hosted,
     "FULLY_CONNECTED": Converter.fully_connected, "MAX_POOL_2D": Converter.max_pool, "MEAN": Converter.mean,

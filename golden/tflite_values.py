@@ -3,12 +3,11 @@
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from golden.checks import check
-from golden.geometry import NO_PADDING
-from golden.int8_builder import Int8Builder
+from golden.int8_builder import Int8Builder, LayerOutput
 from golden.tflite_file import Model, Operator, Tensor
 from golden.tflite_scales import ACTIVATIONS, activation_clamp
 
@@ -19,21 +18,6 @@ _NAMES = {"AVERAGE_POOL_2D": "average_pool", "CONCATENATION": "concat", "CONV_2D
           "DEPTHWISE_CONV_2D": "depthwise", "FULLY_CONNECTED": "fc", "MAX_POOL_2D": "max_pool"}
 """How layers are called after operators whose name is another."""
 _ACTIVATIONS = ("NONE", "RELU", "RELU_N1_TO_1", "RELU6", "TANH", "SIGN_BIT")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Value:
-    """What a tensor of the graph is: the output of ``layer``, or "input", in the order of ``shape``, [1, H, W, C].
-
-    ``alone``: nothing else takes the layer's output. ``edges`` (top, bottom, left, right) are zeros around it that no
-    layer holds yet; ``host``: operators behind it that are left to the host.
-    """
-
-    layer: str
-    shape: tuple[int, ...]
-    alone: bool
-    edges: tuple[int, int, int, int] = NO_PADDING
-    host: tuple[str, ...] = ()
 
 
 class GraphReader:
@@ -47,7 +31,7 @@ class GraphReader:
     def __init__(self, model: Model, *, fuse: bool):
         self.model, self.fuse, self.builder = model, fuse, Int8Builder()
         self.users = Counter([number for one in model.operators for number in one.inputs] + list(model.outputs))
-        self.values: dict[int, Value] = {}
+        self.values: dict[int, LayerOutput] = {}
         self.tensors: dict[int, str] = {}
         self.operator: Operator | None = None
 
@@ -55,9 +39,9 @@ class GraphReader:
         """Take tensor ``number`` as the network's input; a float one is known when it is quantized."""
         tensor = self.model.tensors[number]
         check(len(tensor.shape) >= 1 and tensor.shape[0] == 1, "input", "a batch of 1", list(tensor.shape))
-        self.put(number, Value(layer="input", shape=tensor.shape, alone=True))
+        self.put(number, LayerOutput(layer="input", shape=tensor.shape, alone=True))
 
-    def finish(self, number: int) -> Value:
+    def finish(self, number: int) -> LayerOutput:
         """The value of the graph's output, whose layer is now the last. Raises JobError."""
         value = self.values[number]
         if any(value.edges):
@@ -65,7 +49,7 @@ class GraphReader:
         check(value.layer != "input", "output", "one that a layer computes", "the input")
         return value
 
-    def put(self, number: int, value: Value) -> None:
+    def put(self, number: int, value: LayerOutput) -> None:
         self.values[number] = replace(value, alone=value.alone and self.users[number] == 1)
         if not any(value.edges) and not value.host:
             self.tensors[number] = value.layer
@@ -86,7 +70,7 @@ class GraphReader:
         """The operator's output, quantized like its input type."""
         return self.quantized(self.model.tensors[self.operator.outputs[0]])
 
-    def value(self, position: int = 0, *, edges: bool = False) -> Value:
+    def value(self, position: int = 0, *, edges: bool = False) -> LayerOutput:
         """The value of an input, which has zeros around it only if ``edges``, else a layer adds them now."""
         tensor = self.tensor(position)
         check(tensor.number in self.values, f"tensor {tensor.number}", "one that is computed before", "another")
@@ -98,7 +82,7 @@ class GraphReader:
             self._know_input(value, tensor)
         return self.padded(value) if any(value.edges) and not edges else value
 
-    def _know_input(self, value: Value, tensor: Tensor) -> None:
+    def _know_input(self, value: LayerOutput, tensor: Tensor) -> None:
         """State the network's input as its first reader takes it: as a map, or flat."""
         if "input" not in self.builder.specs:
             shape = value.shape
@@ -118,7 +102,7 @@ class GraphReader:
         check(math.isfinite(scale) and scale > 0, place, "a scale above 0", scale)
         return tensor
 
-    def map(self, value: Value) -> tuple[int, int, int]:
+    def map(self, value: LayerOutput) -> tuple[int, int, int]:
         """The (C, H, W) of a value that is [1, H, W, C], without the zeros around it."""
         channels, rows, columns = self.builder.specs[value.layer].shape
         whole = 1, rows + sum(value.edges[:2]), columns + sum(value.edges[2:]), channels
@@ -159,7 +143,7 @@ class GraphReader:
         check(activation in ACTIVATIONS, "activation", f"one of {', '.join(ACTIVATIONS)}", activation)
         return activation_clamp(activation, scale_of(output), zero_point_of(output))
 
-    def result(self, layer: str, *, shape: Sequence[int] | None = None) -> Value:
+    def result(self, layer: str, *, shape: Sequence[int] | None = None) -> LayerOutput:
         """The output of a layer that computes the operator; it must be of the sizes that the model states."""
         channels, rows, columns = self.builder.specs[layer].shape
         stated = self.model.tensors[self.operator.outputs[0]].shape
@@ -167,13 +151,13 @@ class GraphReader:
         check(stated == expected, "output", f"{list(expected)}, as the operator computes", list(stated))
         for number in [number for number, name in self.tensors.items() if name == layer]:
             del self.tensors[number]  # The layer has been changed: it gives another tensor now.
-        return Value(layer=layer, shape=stated, alone=True)
+        return LayerOutput(layer=layer, shape=stated, alone=True)
 
-    def padded(self, value: Value, before: int = 0, after: int = 0) -> Value:
+    def padded(self, value: LayerOutput, before: int = 0, after: int = 0) -> LayerOutput:
         """A value with its zeros as a layer of its own."""
         place = self.name() if self.operator.code == "PAD" else self.name("_pad")
         layer = self.builder.pad(place, value.layer, edges=value.edges, before=before, after=after)
-        return Value(layer=layer, shape=value.shape, alone=True)
+        return LayerOutput(layer=layer, shape=value.shape, alone=True)
 
 
 def scale_of(tensor: Tensor) -> float:
