@@ -2,6 +2,8 @@
 
 import math
 import operator
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,15 @@ def check(condition: bool, name: str, expected: str, got: object) -> None:
     """Raise the one-line JobError ``name: expected ..., got ...`` unless ``condition`` holds."""
     if not condition:
         raise JobError(f"{name}: expected {expected}, got {got}")
+
+
+@contextmanager
+def naming(path: object) -> Iterator[None]:
+    """A JobError from inside gets ``path: `` before its line."""
+    try:
+        yield
+    except JobError as error:
+        raise JobError(f"{path}: {error}") from None
 
 
 def check_integer(name: str, value: Any, low: int, high: int, expected: str | None = None) -> int:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from golden.checks import JobError, check
+from golden.checks import check, naming
 from golden.int8_builder import LayerOutput, needed
 from golden.network import QuantizedNetwork
 from golden.onnx_file import Model, read_model
@@ -24,10 +24,8 @@ def import_onnx(path: str | Path, *, name: str | None = None, fuse: bool = True)
     """
     path = Path(path)
     model = read_model(path)
-    try:
+    with naming(path):
         return _converted(model, name or path.stem, path.name, fuse)
-    except JobError as error:
-        raise JobError(f"{path}: {error}") from None
 
 
 def _converted(model: Model, name: str, file: str, fuse: bool) -> QuantizedNetwork:

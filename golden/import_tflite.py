@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from golden.checks import JobError, check
+from golden.checks import check, naming
 from golden.int8_builder import needed
 from golden.network import QuantizedNetwork
 from golden.preprocess import every_value
@@ -32,10 +32,8 @@ def import_tflite(path: str | Path, *, name: str | None = None, fuse: bool = Tru
     """
     path = Path(path)
     model = read_model(path)
-    try:
+    with naming(path):
         return _converted(model, name or path.stem, path.name, fuse)
-    except JobError as error:
-        raise JobError(f"{path}: {error}") from None
 
 
 def _converted(model: Model, name: str, file: str, fuse: bool) -> QuantizedNetwork:

@@ -4,6 +4,7 @@ from amaranth.hdl import Module, Mux, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from .delay import delay
 from .multiplier import Multipliers
 
 
@@ -43,24 +44,17 @@ class SystolicArray(wiring.Component):
         multipliers = Multipliers(m, platform)
         rows, columns = self.rows, self.columns
 
-        def skew(value, cycles, name):
-            for stage in range(cycles):
-                delayed = Signal(value.shape(), name=f"{name}_{stage}")
-                m.d.sync += delayed.eq(value)
-                value = delayed
-            return value
-
-        acts = [skew(self.acts.word_select(r, 9).as_signed(), r, f"act_skew{r}") for r in range(rows)]
-        weights = [skew(self.weights.word_select(c, self.weight_bits).as_signed(), c, f"weight_skew{c}")
+        acts = [delay(m, self.acts.word_select(r, 9).as_signed(), r, f"act_skew{r}") for r in range(rows)]
+        weights = [delay(m, self.weights.word_select(c, self.weight_bits).as_signed(), c, f"weight_skew{c}")
                    for c in range(columns)]
         # Operand and product registers delay by two; PE (r, c) follows PE (0, 0) by r + c. A sum is cleared the cycle
         # before its first product: by the registers' own reset, not by a multiplexer before the adder.
         clears, lasts = [], []
-        clear, last = skew(self.first, 1, "first"), skew(self.last, 2, "last")
+        clear, last = delay(m, self.first, 1, "first"), delay(m, self.last, 2, "last")
         for distance in range(rows + columns - 1):
             clears.append(clear)
             lasts.append(last)
-            clear, last = skew(clear, 1, f"clear{distance}"), skew(last, 1, f"last{distance}")
+            clear, last = delay(m, clear, 1, f"clear{distance}"), delay(m, last, 1, f"last{distance}")
 
         down = weights
         for r in range(rows):

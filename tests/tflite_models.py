@@ -1,12 +1,16 @@
 """Small .tflite models that tests make themselves, and inputs for them."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import flatbuffers
 import numpy as np
+import pytest
 import tflite
 
+from golden.checks import JobError
+from golden.import_tflite import import_tflite
 from scripts.tflite_kernels import interpreter
 
 PADDING = {"SAME": 0, "VALID": 1}
@@ -182,3 +186,13 @@ def random_inputs(model: bytes, count: int, seed: int = 0) -> np.ndarray:
         scale = 10 ** random.uniform(-1, 1, (count, *[1] * (len(shape) - 1)))
         return (random.normal(size=shape) * scale).astype(np.float32)
     return random.integers(np.iinfo(kind).min, np.iinfo(kind).max + 1, shape, kind)
+
+
+def refused(model: bytes, folder: Path) -> str:
+    """The one line by which ``model`` is refused, without its path."""
+    path = folder / "model.tflite"
+    path.write_bytes(model)
+    with pytest.raises(JobError) as error:
+        import_tflite(path)
+    assert str(error.value).startswith(f"{path}: ") and "\n" not in str(error.value)
+    return str(error.value).removeprefix(f"{path}: ")
