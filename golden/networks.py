@@ -4,7 +4,8 @@ Batch normalization is folded into the convolutions, as in any quantized network
 
 - ``alexnet``: the two-group original at 227x227; local response normalization is left out.
 - ``resnet50``: version 1.5, the stride in the 3x3 convolution, as torchvision has it.
-- ``resnet20``, ``resnet56``: of CIFAR; a shortcut that changes size is a 1x1 convolution (option B).
+- ``resnet8``, ``resnet20``, ``resnet56``: of CIFAR; a shortcut that changes size is a 1x1 convolution (option B).
+  ``resnet8`` has the layers of MLPerf Tiny's.
 - ``mobilenet_v1_WIDTH_SIZE``, ``mobilenet_v2_WIDTH_SIZE``: any width and size, with TensorFlow's rounding of channels,
   SAME padding and 1001 classes (the first is the background).
 - ``convnet5``: the CIFAR network of TensorFlow's tutorial on 24x24, without its normalization.
@@ -177,6 +178,7 @@ _BUILDERS: dict[str, tuple[tuple[int, int, int], Callable[[], list[LayerDescript
     "vgg16": ((3, 224, 224), _vgg16),
     "resnet18": ((3, 224, 224), lambda: _imagenet_resnet((2, 2, 2, 2), _basic_block)),
     "resnet50": ((3, 224, 224), lambda: _imagenet_resnet((3, 4, 6, 3), _bottleneck)),
+    "resnet8": ((3, 32, 32), lambda: _cifar_resnet(1)),
     "resnet20": ((3, 32, 32), lambda: _cifar_resnet(3)),
     "resnet56": ((3, 32, 32), lambda: _cifar_resnet(9)),
     "convnet5": ((3, 24, 24), _convnet5),

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import click
 
+from scripts.compare import compare
 from scripts.conformance import conformance
 from scripts.estimate import estimate
 from scripts.evaluate import evaluate, winners
@@ -28,6 +29,7 @@ def winnow() -> None:
     winnow simulate lenet4            a whole network in RTL, dense and sparse, bit for bit against the golden model
     winnow run-layer JOB.npz          one layer in RTL
     winnow estimate TOPOLOGY.csv      the analytical model alone, at once
+    winnow compare lenet4             the engine against software on a soft core, and against itself dense
     winnow conformance --jobs 300     random layers in RTL with random memory stalls
     winnow train lenet4 --data DATA   a baseline, winners-take-all, int8 (DASNet)
     winnow import M.tflite --out NET  a published int8 model as a network of the engine
@@ -41,7 +43,7 @@ def winnow() -> None:
 
 
 for command in (simulate, run_layer, estimate, conformance, train, evaluate, winners, import_network, run_network,
-                show, synth, host):
+                show, synth, host, compare):
     winnow.add_command(command)
 
 

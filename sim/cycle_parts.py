@@ -1,4 +1,4 @@
-"""Where the cycles of a run went, from the counters of the report of ``winnow compare``."""
+"""Cycles in the report of ``winnow compare``: where those of a run went, and software's beside them."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -23,3 +23,11 @@ def cycle_parts(run: Mapping[str, Any]) -> dict[str, int] | None:
         raise ValueError(f"cycles: expected at least those of the array and the stalls, got {run['cycles']:,}, "
                          f"{-rest:,} too few")
     return {name: cycles for name, cycles in (parts | {"rest": rest}).items() if cycles}
+
+
+def software_cycles(software: Mapping[str, Any] | None, run: str) -> int | None:
+    """The best kernel's, and, of the sparse layer, those of its ranking: what the engine is compared with."""
+    if software is None:
+        return None
+    ranking = software["ranking"] if run == "sparse" else None
+    return software[run][software[f"best_{run}"]]["cycles"] + (ranking["cycles"] if ranking else 0)

@@ -55,7 +55,7 @@ def ranking_cost(network: QuantizedNetwork, config: EngineConfig) -> list[Rankin
     questions = network_questions(network, config)
     dense = predict(network, network_questions(network, config, dense=True), config)
     winners = predict(network, questions, config)
-    known = predict(network, [question and _unranked(question) for question in questions], config)
+    known = predict(network, [question and unranked(question) for question in questions], config)
     readers = _readers(network)
     costs = []
     for name in ranked:
@@ -86,7 +86,7 @@ def predict(network: QuantizedNetwork, questions: Sequence[LayerQuestion | None]
     return {estimate.name: estimate for estimate in estimate_questions(network, questions, config)}
 
 
-def _unranked(question: LayerQuestion) -> LayerQuestion:
+def unranked(question: LayerQuestion) -> LayerQuestion:
     """The same layer, its inputs' masks included, without a selection among its outputs."""
     return replace(question, ranking=Ranking(), scores=None, shape=replace(question.shape, judged=False))
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..cycle_parts import software_cycles
 from .axes import LogAxis
 from .bars import is_total, winners_of
 from .text import factor, percent, seconds, short, whole
@@ -72,17 +73,12 @@ def speedups(layers: Sequence[Mapping[str, Any]]) -> Dots | None:
         [factor(one["speedup"]) for one in engines])
 
 
-def best(layer: Mapping[str, Any], run: str) -> float | None:
-    """The cycles of the best software kernel of a layer; ``run`` is dense or sparse."""
-    return layer["software"] and layer["software"][run][layer["software"][f"best_{run}"]]["cycles"]
-
-
 def software(layers: Sequence[Mapping[str, Any]]) -> Dots | None:
     """Cycles of the engine and of the best kernels, dense and sparse, of layers that have kernels."""
     points, titles, values = [], [], []
     for layer in layers:
         engine = {run: layer["engine"][run]["cycles"] for run in ("dense", "sparse")}
-        core = {run: best(layer, run) for run in engine}
+        core = {run: software_cycles(layer["software"], run) for run in engine}
         points.append({"software-dense": core["dense"], "software-sparse": core["sparse"],
                        "engine-dense": engine["dense"], "engine-sparse": engine["sparse"]} if core["sparse"] else {})
         against = layer["speedup_over_software"] or {}

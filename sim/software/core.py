@@ -11,7 +11,8 @@ from sim.verilator import SimulationError, build
 from .compiler import version_of
 from .memory_image import MemoryImage
 
-CORE = "VexRiscv, RV32IM, 5 stages, 4 KiB instruction and 4 KiB data cache, single-cycle multiplier and shifter"
+CORE = "VexRiscv (RV32IM, caches of 4 KiB)"
+"""With static branch prediction, and multiplier and shifter of one a cycle: LiteX' standard variant."""
 LATENCY = 16
 """Cycles from an address to the first word of its burst, as of the engine's fast memory; then a word a cycle."""
 PACKAGE = "pythondata-cpu-vexriscv"
