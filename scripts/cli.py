@@ -9,6 +9,7 @@ from scripts.compare import compare
 from scripts.conformance import conformance
 from scripts.estimate import estimate
 from scripts.evaluate import evaluate, winners
+from scripts.explore import explore
 from scripts.host import host
 from scripts.import_network import import_network
 from scripts.options import run
@@ -30,6 +31,7 @@ def winnow() -> None:
     winnow run-layer JOB.npz          one layer in RTL
     winnow estimate TOPOLOGY.csv      the analytical model alone, at once
     winnow compare lenet4             the engine against software on a soft core, and against itself dense
+    winnow explore NET --macs 256     which engines are worth building for a network
     winnow conformance --jobs 300     random layers in RTL with random memory stalls
     winnow train lenet4 --data DATA   a baseline, winners-take-all, int8 (DASNet)
     winnow import M.tflite --out NET  a published int8 model as a network of the engine
@@ -43,7 +45,7 @@ def winnow() -> None:
 
 
 for command in (simulate, run_layer, estimate, conformance, train, evaluate, winners, import_network, run_network,
-                show, synth, host, compare):
+                show, synth, host, compare, explore):
     winnow.add_command(command)
 
 

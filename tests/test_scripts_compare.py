@@ -10,10 +10,14 @@ import pytest
 
 from golden.job import AddJob, LayerJob, load_job
 from golden.network import QuantizedNetwork
+from golden.networks import build
 from golden.random_jobs import random_operation
 from golden.reference import run as reference
+from hw.config import EngineConfig
 from scripts.cli import main
 from scripts.compare_table import NETWORKS
+from sim.compare_software import ask
+from sim.compare_subject import NetworkSubject
 from sim.network import golden_layers
 from sim.software.band import whole_of
 from sim.software.baseline import Baseline, Question
@@ -91,6 +95,18 @@ def test_software_is_measured_on_the_golden_models_layers(compared, network):
         assert total[run]["best"]["cycles"] == sum(
             layer["software"][run][layer["software"][f"best_{run}"]]["cycles"] for layer in report["layers"])
     assert total["ranking"]["cycles"] == sum(layer["software"]["ranking"]["cycles"] for layer in report["layers"][:2])
+
+
+def test_layers_of_one_shape_are_measured_once():
+    """ResNet-8's first stage has twice 3x3, 16 to 16 channels, on 32x32, with as many winners."""
+    network = build("resnet8").with_winners(0.5)
+    image = np.zeros(network.input.shape, np.int8)
+    asked = ask(NetworkSubject(network, image, EngineConfig(), lambda products: None))
+    names = [node.name for node in network.layers]
+    first, second = (asked.places[names.index(f"stage1_1_conv{number}")] for number in (1, 2))
+    assert first["naive"] == second["naive"] and first["packed"] == second["packed"]
+    assert asked.places[names.index("conv1")]["naive"] != first["naive"]
+    assert len(asked.questions) < sum(map(len, asked.places))
 
 
 def test_products_plain_arrays_and_compulsory_bytes(compared):

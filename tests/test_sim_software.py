@@ -84,6 +84,37 @@ def test_every_selection_and_score(software, nothing_kept):
         software.measure(asked, 1e12)
 
 
+@pytest.mark.parametrize("share", [0.25, 0.5, 0.75])
+def test_energy_at_the_border_of_equal_scores(software, nothing_kept, share):
+    """Few different scores, so that winners' energy is often exactly the share that is asked for."""
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        job = replace(layer(2, 1, 8, 1), ranking=Ranking(score="max", select="energy", value=share))
+        output = (job.output_zero_point + 10 * rng.integers(0, 3, (8, 1, 1))).astype(np.int8)
+        result = LayerResult(output=output, scores=np.zeros(8, np.uint8), winners=np.zeros(8, np.uint8))
+        software.run(Question(job=job, result=result, way=RANK), whole_of(job))
+
+
+def test_ties_of_requantization_go_away_from_zero(software, nothing_kept):
+    """Every value of a quarter: the sums are the pixels themselves."""
+    pixels = np.arange(-128, 128, dtype=np.int8).reshape(1, 16, 16)
+    for rounding in ("twice", "once"):
+        job = LayerJob(
+            input=pixels, weight=np.ones((1, 1, 1, 1), np.int8), bias=np.zeros(1, np.int32),
+            multiplier=np.full(1, 1 << 30, np.int32), shift=np.full(1, -1, np.int32), input_zero_point=0,
+            output_zero_point=0, activation_min=-128, activation_max=127, stride=(1, 1), padding=(0, 0, 0, 0),
+            rounding=rounding)
+        result = reference(job)
+        quarter = pixels.ravel() / 4
+        away = np.sign(quarter) * np.floor(np.abs(quarter) + 0.5)
+        # Twice: to the half upwards first.
+        first = np.floor(pixels.ravel() / 2 + 0.5)
+        twice = np.sign(first) * np.floor(np.abs(first) / 2 + 0.5)
+        expected = twice if rounding == "twice" else np.floor(quarter + 0.5)
+        assert np.array_equal(result.output.ravel(), expected) and not np.array_equal(expected, away)
+        software.run(Question(job=job, result=result, way="blocked"), whole_of(job))
+
+
 def test_a_result_that_differs_is_refused(software, nothing_kept):
     job = random_job(3, max_macs=5000)
     result = reference(job)
