@@ -20,6 +20,7 @@ from hw import registers
 from hw.config import EngineConfig
 from hw.descriptor import DESCRIPTOR_BYTES, FIELDS, LAYOUT, OP_CONVOLUTION, OP_VECTOR, MaskSource, Score, Select
 from hw.registers import COUNTERS, IDENTITY_VALUE, PROFILE_WORDS, Error, Register
+from scripts.compare_table import NETWORKS
 
 ROOT = Path(__file__).parent.parent
 FILES = ("README.md", "docs/descriptor.md", "docs/registers.md", "docs/networks.md", "docs/dasnet.md", "docs/import.md",
@@ -206,6 +207,56 @@ def published_cycles() -> str:
     return markdown(["model", "array", "layers", "bit-exact", "cycles", "utilization", "bytes"], rows)
 
 
+def compared() -> list[dict]:
+    """What python -m scripts.compare_table has reported, in its order."""
+    return [json.loads((ROOT / f"docs/results/compare/{name}.json").read_text()) for name in NETWORKS]
+
+
+def compare_engine() -> str:
+    """The engine dense and with winners, and plain arrays."""
+    rows = []
+    for one in compared():
+        total, engine = one["total"], one["total"]["engine"]
+        dense, sparse = engine["dense"], engine["sparse"]
+        rows.append([f"`{one['network']}`", f"{total['macs']['dense'] / 1e6:,.1f} M",
+                     f"{total['macs']['sparse'] / 1e6:,.1f} M", f"{dense['cycles']:,}", f"{sparse['cycles']:,}",
+                     f"{sparse['ranking_cycles']:,}", f"{engine['speedup']:.2f}", f"{engine['ideal']:.2f}",
+                     percent(engine["exploitation"]), percent(sparse["bytes"] / dense["bytes"]),
+                     *(f"{total['scale_sim'][name]:,}" for name in ("os", "ws"))])
+    return markdown(["network", "MACs", "of winners", "cycles dense", "with winners", "of them ranking", "speed-up",
+                     "ideal", "exploitation", "bytes of dense", "plain OS, dense", "plain WS, dense"], rows)
+
+
+def compare_software() -> str:
+    """Software on the soft core, and the engine against it."""
+    rows = []
+    for one in compared():
+        total, software = one["total"], one["total"]["software"]
+        dense, sparse = ({way: kernel["cycles"] / 1e6 for way, kernel in software[run].items()}
+                         for run in ("dense", "sparse"))
+        scaled = [layer["software"]["dense"]["naive"]["extrapolated"] for layer in one["layers"] if layer["software"]]
+        engine = total["engine"]["sparse"]["cycles"] / 1e6
+        rows.append([f"`{one['network']}`", f"{dense['naive']:,.1f}", f"{dense['blocked']:,.1f}",
+                     f"{sparse['indexed']:,.1f}", f"{sparse['packed']:,.1f}", f"{sparse['best']:,.1f}",
+                     f"{software['ranking']['cycles'] / 1e6:,.2f}", f"{dense['blocked'] / sparse['packed']:.2f}",
+                     f"{sparse['packed'] / engine:,.0f}", f"{total['speedup_over_software']['sparse']:,.0f}",
+                     f"{sum(scaled)} of {len(scaled)}"])
+    return markdown(["network", "naive", "blocked", "winners indexed", "packed", "best of each layer", "ranking",
+                     "packed against blocked", "engine against packed", "against the best, ranking included",
+                     "layers extrapolated"], rows)
+
+
+def compare_host() -> str:
+    """PyTorch on the computer that measured: dense / winners gathered."""
+    rows = []
+    for one in compared():
+        host = one["total"]["host"]
+        rows.append([f"`{one['network']}`", *(f"{host[precision][name]:.2f}" if host[precision] else "-"
+                                              for precision in ("float32", "int8")
+                                              for name in ("ratio", "packed_ratio"))])
+    return markdown(["network", "float32", "weights packed beforehand", "int8", "weights packed beforehand"], rows)
+
+
 def board_results() -> str:
     """Boards as winnow synth has reported them, docs/results/boards/*.json, the largest array last."""
     rows, reports = [], [json.loads(path.read_text()) for path in (ROOT / "docs/results/boards").glob("*.json")]
@@ -347,7 +398,8 @@ def mean_and_spread(values: Sequence[float]) -> str:
 TABLES = {table.__name__: table for table in
           (parameters, descriptor_fields, descriptor_values, register_map, errors, counters, reference_results,
            ranking_results, convolution_results, depthwise_results, network_results,
-           published_models, published_cycles, board_results, dasnet_results, pruning_results, pruned_layers,
+           published_models, published_cycles, compare_engine,
+           compare_software, compare_host, board_results, dasnet_results, pruning_results, pruned_layers,
            ranking_cost)}
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from cocotb_tools.check_results import get_results
 
-from sim.verilator import SimulationError, build, cache_folder, digest, locked, simulation_environment
+from sim.verilator import OPTIMIZATION, SimulationError, build, cache_folder, digest, locked, simulation_environment
 
 _SIM = Path(__file__).parent
 
@@ -116,7 +116,8 @@ class Simulator:
             "ADDRESS_BITS": config.address_bits, "DATA_BITS": config.axi_data_bits, "FAST": int(memory == "fast"),
         }  # fmt: skip
         self._executable = build(
-            top="testbench", sources=sources, parameters=parameters, waves=waves is not None, announce=announce
+            top="testbench", sources=sources, parameters=parameters, waves=waves is not None, announce=announce,
+            optimization=OPTIMIZATION if source is None else "-O1",
         )
 
     def run(

@@ -11,8 +11,8 @@ from .costs import ISSUE_TO_BEAT
 
 CLOSE = 1e-6
 """Cycles; times are sums of fractions."""
-MAX_WALKED = 6
-"""Steps followed before the period that they have settled into is multiplied."""
+LONGEST_PERIOD = 8
+"""Steps. Six have been seen: channels of three tiles each that are written more slowly than they are computed."""
 CLAIMS = 12
 """Pieces of writing remembered for the loading that they hold up."""
 TIMES = ("issue", "data", "tap", "reading", "next_run", "accepted", "drain_taken", "drain_free", "writing_free",
@@ -98,7 +98,7 @@ class Timeline:
                 self.loaded, self.positions, self.tiles, self.chunks]
 
     def shift(self, deltas: list[float], times: int):
-        """Go on for ``times`` periods of ``deltas``."""
+        """Go on for ``times`` steps of ``deltas``."""
         for name, delta in zip(TIMES, deltas, strict=True):
             setattr(self, name, getattr(self, name) + delta * times)
         taps, reads, writes = deltas[2] * times, deltas[3] * times, deltas[4] * times
@@ -110,7 +110,7 @@ class Timeline:
         self.read = [(before + tiles, count, first + reads, last + reads) for before, count, first, last in self.read]
 
     def lasting(self, deltas: list[float]) -> int:
-        """Periods until what goes on faster has caught up with what it follows, or has used up the output ring."""
+        """Steps until what goes on faster has caught up with what it follows, or has used up the output ring."""
         data, tap, reading, writing = deltas[1:5]
         if reading > tap + CLOSE:
             # The tiles between steps and sums are few.
@@ -128,49 +128,45 @@ class Timeline:
         return max(0, int(min(periods, 1e9)) - 2)
 
 
-def _at_most(deltas: list[float], most: float) -> list[float]:
-    """Times go on by ``most`` at most."""
-    return [min(delta, most) for delta in deltas[:-AMOUNTS]] + deltas[-AMOUNTS:]
+def _period(walked: list[list[float]]) -> int:
+    """Steps of the period that the last one of ``walked`` has ended; 0 if it has ended none."""
+    for period in range(1, min(LONGEST_PERIOD + 1, len(walked))):
+        if max(map(abs, map(sub, walked[-1], walked[-1 - period]))) < CLOSE:
+            return period
+    return 0
 
 
 def repeat(time: Timeline, count: int, step: Callable[[], None], *, even: float | None = None, least: int = 2):
     """Do ``step`` ``count`` times: the first and the last really, those between by the period they have settled into.
 
-    Groups wait for the constants of the group before the last, so a period is one step or two. Where computing and
-    writing go on evenly, and loading at least as fast, how far loading is ahead does not matter. ``even``: the period
-    of computing that nothing holds up. ``least``: steps after which nothing from before matters.
+    A group waits for the constants of the group before the last, and what is slower may be anywhere within a tile when
+    a step ends, so a period is one step or several. What settles into none is followed to its end: a mean of steps in
+    which one part has just caught up with another is no period. ``even``: the period of computing that nothing holds
+    up; how far loading, at least as fast, is ahead does not matter then. ``least``: steps after which nothing from
+    before matters.
     """
-    if count <= 1:
-        for _ in range(count):
-            step()
-        return
-    left, walked, same, previous = count, 0, 0, None
+    left, walked = count, []
     before = time.moments()
     while left:
         step()
-        left, walked = left - 1, walked + 1
+        left -= 1
         if left <= 1:
             continue
         now = time.moments()
-        deltas = list(map(sub, now, before))
-        tap = deltas[2]
-        steady = abs(deltas[3] - tap) < CLOSE and abs(deltas[4] - tap) < CLOSE and deltas[1] < tap + CLOSE
-        same = same + 1 if previous and steady and abs(tap - previous[2]) < CLOSE else 0
+        gone = list(map(sub, now, before))
+        walked.append(gone)
+        before = now
+        if len(walked) < least:
+            continue
+        data, tap, reading, writing = gone[1:5]
         jump = 0
-        if walked < least:
-            pass
-        elif steady and (same >= 2 or (even is not None and abs(tap - even) < CLOSE)):
-            jump, gone = left - 1, _at_most(deltas, tap)
-        elif previous and max(map(abs, map(sub, deltas, previous))) < CLOSE:
-            jump, gone = min(left - 1, time.lasting(deltas)), deltas
-        elif walked >= MAX_WALKED:
-            gone = [(one + two) / 2 for one, two in zip(deltas, previous, strict=True)]
-            # What has caught up in these steps does not go on so.
-            gone = _at_most(gone, max(gone[2:5]))
-            jump = min(left - 1, time.lasting(gone)) // 2 * 2
+        if even is not None and max(abs(tap - even), abs(reading - tap), abs(writing - tap), data - tap) < CLOSE:
+            gone = [min(delta, tap) for delta in gone[:-AMOUNTS]] + gone[-AMOUNTS:]
+            jump = left - 1
+        elif period := _period(walked):
+            gone = [sum(deltas) / period for deltas in zip(*walked[-period:], strict=True)]
+            jump = min(left - 1, time.lasting(gone)) // period * period
         if jump > 0:
             time.shift(gone, jump)
-            left, walked, previous = left - jump, 0, None
+            left, walked = left - jump, []
             before = time.moments()
-        else:
-            before, previous = now, deltas

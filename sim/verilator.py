@@ -80,6 +80,7 @@ def build(
     parameters: Mapping[str, int],
     waves: bool = False,
     cocotb: bool = True,
+    optimization: str = OPTIMIZATION,
     announce: Callable[[str], None] | None = None,
 ) -> Path:
     """Find or make the simulator of a design.
@@ -96,6 +97,8 @@ def build(
         Whether the simulator can write an FST file (``--trace --trace-file``); slower.
     cocotb:
         Whether cocotb drives the design, or the ``main`` of one of the C++ sources, whose model is ``Vtop``.
+    optimization:
+        The C++ compiler's flags for what Verilator writes; ``-O1`` for a netlist, of which it writes very much.
     announce:
         Called with one line before a build, which takes from 20 seconds to minutes.
 
@@ -113,7 +116,7 @@ def build(
     versions = [importlib.metadata.version(name) for name in ("verilator", "cocotb")]
     libraries = str(cocotb_tools.config.libs_dir)
     texts = [text for name in sorted(sources) for text in (name, sources[name])]
-    key = digest(*flags, OPTIMIZATION, *versions, libraries, compiler, processor(), *texts)
+    key = digest(*flags, optimization, *versions, libraries, compiler, processor(), *texts)
     cache = cache_folder()
     executable = cache / key / "simulator"
     if executable.exists():
@@ -126,7 +129,7 @@ def build(
         folder = Path(tempfile.mkdtemp(prefix="build-", dir=cache))
         start = time.monotonic()
         try:
-            _compile(folder, flags, sources, libraries if cocotb else None, compiler, waves)
+            _compile(folder, flags, sources, libraries if cocotb else None, compiler, optimization, waves)
             (folder / "done").mkdir()
             shutil.move(folder / "simulator", folder / "done" / "simulator")
             (folder / "done").rename(executable.parent)
@@ -138,7 +141,8 @@ def build(
 
 
 def _compile(
-    folder: Path, flags: Iterable[str], sources: Mapping[str, str], libraries: str | None, compiler: str, waves: bool
+    folder: Path, flags: Iterable[str], sources: Mapping[str, str], libraries: str | None, compiler: str,
+    optimization: str, waves: bool
 ) -> None:
     """Translate and compile in ``folder``, leaving ``folder/simulator``; ``libraries``: cocotb's, where it drives."""
     for name, text in sources.items():
@@ -151,7 +155,7 @@ def _compile(
     # The wheel's makefile names the tools of the machine that built it, and flags of clang.
     settings = {
         "CXX": "g++", "LINK": "g++", "AR": "ar", "PYTHON3": sys.executable, "CFG_CXXFLAGS_PCH_I": "-include",
-        "CFG_CXXFLAGS_STD": "-std=c++17", "OPT_FAST": OPTIMIZATION, "OPT_SLOW": "-O1", "OPT_GLOBAL": "-O2",
+        "CFG_CXXFLAGS_STD": "-std=c++17", "OPT_FAST": optimization, "OPT_SLOW": "-O1", "OPT_GLOBAL": "-O2",
         "LDLIBS": "$(VM_USER_LDLIBS) -pthread", "VM_TRACE": str(int(waves)),
     }  # fmt: skip
     make = ["make", "-j", str(min(4, os.cpu_count() or 1)), "-f", "Vtop.mk", *(f"{k}={v}" for k, v in settings.items())]

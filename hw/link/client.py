@@ -56,7 +56,7 @@ def open_port(url: str, baud: int) -> Any:
     try:
         import serial
     except ImportError:
-        raise LinkError("a serial port needs pyserial: pip install 'winnow-accelerator[fpga]'") from None
+        raise LinkError("a serial port needs pyserial: pip install pyserial") from None
     try:
         port = serial.serial_for_url(url, baudrate=baud, timeout=POLL, write_timeout=TIMEOUT, exclusive=True)
     except PORT_ERRORS as error:

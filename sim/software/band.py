@@ -59,20 +59,24 @@ def work(job: Job, band: Band) -> float:
 def bands(job: Job, way: str, cost: float, limit: float) -> list[Band]:
     """What to run of a layer that would cost ``cost`` cycles in one way, so that no run costs much more than ``limit``.
 
-    The whole; or, where the kernel goes through the map once for each block of output channels, one of them and a
-    share of them; where these alone are still too much, or otherwise, two heights. Rows are those in the middle.
+    The whole; or two shares of the blocks of output channels, the smaller of which is a single block where the kernel
+    goes through the map once for each; where these alone are still too much, two heights. Rows are those in the middle.
     """
     whole = whole_of(job)
     if cost <= limit:
         return [whole]
     steps, heights, share = [1], [whole.end], limit / cost
-    blockwise = isinstance(job, LayerJob) and job.groups == 1 and way not in ("naive", RANK)
-    if blockwise:
-        blocks = -(-job.output_shape[0] // BLOCK)
+    ungrouped = isinstance(job, LayerJob) and job.groups == 1 and way != RANK
+    blockwise = ungrouped and way != "naive"
+    if ungrouped:
+        blocks, least = -(-job.output_shape[0] // BLOCK), LEAST_BLOCKS
+        if way == "naive":
+            # It reads the weights of all blocks for each pixel: those of a few must not fit the cache.
+            least = max(least, math.ceil(STREAMED_BYTES / (BLOCK * job.weight[0].size)))
         # Odd, so that the blocks' addresses are spread over the lines of the cache.
-        step = (min(math.ceil(1 / share), blocks // LEAST_BLOCKS) - 1) // 2 * 2 + 1
+        step = (min(math.ceil(1 / share), blocks // least) - 1) // 2 * 2 + 1
         if step > 1:
-            steps, share = [blocks, step], share * step
+            steps, share = [blocks if blockwise else 2 * step, step], share * step
     if share < 1:
         least = 2
         if blockwise:

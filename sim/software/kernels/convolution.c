@@ -118,33 +118,40 @@ static inline __attribute__((always_inline)) void convolve(
     }
 }
 
+/* One result: the sum over the window, with weights [kernel_height][kernel_width][depth]. */
+static inline __attribute__((always_inline)) int32_t sum_window(const struct layer *layer, int32_t row, int32_t column,
+                                                                int32_t first, int32_t depth, const int8_t *weight)
+{
+    int32_t sum = 0;
+    for (int32_t i = 0; i < layer->kernel_height; i++) {
+        int32_t y = row * layer->stride_y + i - layer->padding_top;
+        for (int32_t j = 0; j < layer->kernel_width; j++) {
+            int32_t x = column * layer->stride_x + j - layer->padding_left;
+            if (y < 0 || y >= layer->height || x < 0 || x >= layer->width)
+                continue;
+            const int8_t *pixel = layer->input + (y * layer->width + x) * layer->channels + first;
+            const int8_t *tap = weight + (i * layer->kernel_width + j) * depth;
+#pragma clang loop unroll(disable)
+            for (int32_t c = 0; c < depth; c++)
+                sum += (pixel[c] - layer->input_zero_point) * (tap[c] - layer->weight_zero_point);
+        }
+    }
+    return sum;
+}
+
 void convolution_naive(const struct layer *layer)
 {
     int8_t *scratch, *output = before_pool(layer, &scratch);
     int8_t *out = output + layer->row_begin * layer->columns * layer->out_channels;
     int32_t depth = layer->channels / layer->groups, width = layer->out_channels / layer->groups;
+    int32_t size = layer->kernel_height * layer->kernel_width * depth;
     struct requantization by = requantization_of(layer);
     for (int32_t row = layer->row_begin; row < layer->row_end; row++)
         for (int32_t column = 0; column < layer->columns; column++, out += layer->out_channels)
-            for (int32_t o = 0; o < layer->out_channels; o++) {
-                const int8_t *weight = layer->weights + o * layer->kernel_height * layer->kernel_width * depth;
-                int32_t sum = layer->bias[o];
-                for (int32_t i = 0; i < layer->kernel_height; i++) {
-                    int32_t y = row * layer->stride_y + i - layer->padding_top;
-                    for (int32_t j = 0; j < layer->kernel_width; j++) {
-                        int32_t x = column * layer->stride_x + j - layer->padding_left;
-                        if (y < 0 || y >= layer->height || x < 0 || x >= layer->width)
-                            continue;
-                        const int8_t *pixel = layer->input + (y * layer->width + x) * layer->channels
-                            + o / width * depth;
-                        const int8_t *tap = weight + (i * layer->kernel_width + j) * depth;
-#pragma clang loop unroll(disable)
-                        for (int32_t c = 0; c < depth; c++)
-                            sum += (pixel[c] - layer->input_zero_point) * (tap[c] - layer->weight_zero_point);
-                    }
-                }
-                out[o] = result(by, sum, o);
-            }
+            for (int32_t block = 0; block < layer->out_channels; block += 4 * layer->block_step)
+                for (int32_t o = block; o < block + 4 && o < layer->out_channels; o++)
+                    out[o] = result(by, layer->bias[o] + sum_window(layer, row, column, o / width * depth, depth,
+                                                                    layer->weights + o * size), o);
     pool_behind(layer, output);
 }
 
