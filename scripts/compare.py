@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from golden.job import Job
+    from golden.network import QuantizedNetwork
     from hw.config import EngineConfig
     from sim.compare import Clock
     from sim.compare_subject import Subject
@@ -194,15 +195,18 @@ def _with_mask(job: "Job", rate: float | None, seed: int) -> "Job":
     return replace(job, **masks)
 
 
-def _image(network, seed: int) -> "np.ndarray":
-    """The first of the digits for networks that take one, otherwise random pixels."""
+def _image(network: "QuantizedNetwork", seed: int) -> "np.ndarray":
+    """The first of the digits for networks that take one, if they are installed; otherwise random pixels."""
     import numpy as np
 
     from golden import digits
     from golden.preprocess import quantize_pixels
 
     if network.input.shape == (1, digits.SIZE, digits.SIZE):
-        return quantize_pixels(network, digits.bundled().images[:1])[0]
+        try:
+            return quantize_pixels(network, digits.bundled().images[:1])[0]
+        except digits.DigitsError as error:
+            click.echo(f"Random pixels in place of a digit ({error})", err=True)
     return np.random.default_rng(seed).integers(-128, 128, network.input.shape, np.int8)
 
 

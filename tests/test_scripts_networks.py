@@ -16,8 +16,8 @@ from golden.reference import LayerResult
 from golden.reference import run as reference
 from scripts.cli import main
 from sim.network import golden_layers
+from tests.every_operation import EVERY_OPERATION
 
-EVERY_OPERATION = Path(__file__).parent / "every_operation.json"
 ENGINE = ["--rows", "4", "--cols", "4", "--axi-width", "64", "--act-buffer-bytes", "4096",
           "--weight-buffer-bytes", "4096"]
 

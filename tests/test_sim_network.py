@@ -1,7 +1,6 @@
 """Networks on the engine: every operation in one program, and what is known of a network before it runs."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,9 +24,8 @@ from sim.network import (
     recording,
     sample_layers,
 )
+from tests.every_operation import EVERY_OPERATION, with_stored_weights
 from tests.hw_helpers import SMALL
-
-EVERY_OPERATION = Path(__file__).parent / "every_operation.json"
 
 
 def image_of(network: QuantizedNetwork, seed: int = 0) -> np.ndarray:
@@ -41,22 +39,10 @@ def network() -> QuantizedNetwork:
 
 
 @pytest.fixture(scope="module")
-def own_weights(network, tmp_path_factory) -> QuantizedNetwork:
+def own_weights(tmp_path_factory) -> QuantizedNetwork:
     """The same with stored weights, of which whole blocks are zero in the layer ``sparse``."""
-    layers = []
-    for node in network.layers:
-        layer = node.layer
-        if not layer.keeps_quantization:
-            layer = replace(layer, output_scale=node.output_scale, output_zero_point=node.output_zero_point)
-        if node.op == "conv":
-            weight = node.weight.copy()
-            if node.name == "sparse":
-                weight[:8, ::2] = weight[8:16, 1::2] = 0
-            layer = replace(layer, tensors=replace(node.tensors, weight=weight))
-        layers.append(layer)
     path = tmp_path_factory.mktemp("network") / "own.json"
-    replace(network, layers=tuple(layers)).save(path)
-    found = QuantizedNetwork.load(path)
+    found = with_stored_weights(path)
     assert path.with_suffix(".npz").exists() and not found.weights_are_random
     return found
 
