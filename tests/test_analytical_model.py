@@ -94,6 +94,25 @@ def test_chain_of_layers(simulator):
     assert abs(sum(one.cycles for one in predictions) - run.counters["cycles"]) <= 50
 
 
+def test_weights_that_fall_behind(simulator):
+    """Weights arrive more slowly than they are used, and are ahead at first: cycles within 1 %.
+
+    Every other channel wins, so that a channel's four weights take a beat of eight bytes, and constants come besides;
+    the input is on chip, so that the first weights are there when the layer begins.
+    """
+    first = layer(8, 192, 1, 1, ranking=Ranking(score="max", select="topk", value=96))
+    weight = np.abs(first.weight)
+    weight[::2] *= -1
+    first = replace(first, weight=weight, input=np.full_like(first.input, 100))
+    result = reference(first)
+    assert result.winners[1::2].all() and not result.winners[::2].any()
+    second = replace(layer(192, 160, 1, 1), input=result.output, channel_mask=result.winners)
+    program = build_program([first, second], SMALL)
+    run, = simulator(SMALL).run([as_simulation(program)], timeout_cycles=1_000_000)
+    cycles = run.counters["cycles"]
+    assert abs(sum(one.cycles for one in predicted(program, [first, second])) - cycles) <= cycles / 100
+
+
 def walked_cycles(shape: LayerShape, rows: int, columns: int) -> tuple[int, int]:
     """SCALE-Sim's OS and WS cycles, fold by fold: each fold takes its operands, its skew and its drain, and the last
     fold's final cycle is not counted."""
