@@ -31,7 +31,7 @@ demo: setup  ## Run LeNet-4 on a digit in RTL, dense and sparse, and compare
 test: setup  ## Run all tests
 	$(BIN)/python -m pytest -n 2
 
-test-fpga: setup  ## Run the tests that simulate whole boards (docs/fpga.md says how long they take)
+test-fpga: setup  ## Run the tests that simulate boards and netlists (docs/fpga.md says how long they take)
 	$(BIN)/python -m pytest -m fpga
 
 lint: setup  ## Check the style

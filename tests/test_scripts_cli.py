@@ -52,7 +52,7 @@ def test_help(command, capsys):
     text = capsys.readouterr().out
     assert text.startswith(f"Usage: winnow {command or '[OPTIONS]'}")
     assert not command or "Examples:" in text
-    sized = ("simulate", "run-layer", "estimate", "train", "evaluate", "run", "show", "synth")
+    sized = ("simulate", "run-layer", "estimate", "train", "evaluate", "run", "show", "synth", "compare")
     assert ("--rows" in text) == (command in sized)
 
 

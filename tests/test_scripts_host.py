@@ -28,7 +28,7 @@ from sim.losers import written_planes
 from sim.network import golden_layers
 
 from .host_board import CLOCK_HZ, CONFIG, MEMORY_BYTES, HostBoard, store
-from .test_scripts_rtl import layer
+from .small_network import layer
 
 
 @pytest.fixture
