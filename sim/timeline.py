@@ -79,6 +79,21 @@ class Timeline:
         self.claims.append((begin, self.next_run, chunks))
         del self.claims[:-CLAIMS]
 
+    def _claim_steps(self, period: float, chunks: float, times: int):
+        """What ``times`` steps wrote on chip that were not followed, each ``chunks`` in ``period`` cycles.
+
+        Evenly, but in the last of them in the pieces of the last one that was followed: what comes next loads beside
+        those.
+        """
+        begin = self.next_run - period * times - period
+        pieces = [(max(first, begin), last, count * min(1.0, (last - begin) / (last - first)))
+                  for first, last, count in self.claims if last > begin]
+        if times > 1:
+            self.claims.append((begin + period, self.next_run - period, chunks * (times - 1)))
+        self.claims += [(first + period * times, last + period * times, count) for first, last, count in pieces]
+        del self.claims[:-CLAIMS]
+        self.claimed_chunks = self.chunks
+
     def claimed(self, begin: float, end: float) -> float:
         """Cycles in which results were written on chip."""
         return sum(chunks * max(0.0, min(end, last) - max(begin, first)) / (last - first)
@@ -104,7 +119,7 @@ class Timeline:
         taps, reads, writes = deltas[2] * times, deltas[3] * times, deltas[4] * times
         loaded, positions, tiles, chunks = (delta * times for delta in deltas[-AMOUNTS:])
         if self.claiming and chunks:
-            self.claim(self.next_run - writes)
+            self._claim_steps(deltas[4], deltas[-1], times)
         self.on_chip = [(before + loaded, size, begin + taps, end + taps) for before, size, begin, end in self.on_chip]
         self.freed = [(before + positions, time + writes) for before, time in self.freed]
         self.read = [(before + tiles, count, first + reads, last + reads) for before, count, first, last in self.read]
