@@ -1,5 +1,6 @@
 """What ``winnow compare`` compares: a network or a job, run by the golden model dense and with winners."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -29,7 +30,7 @@ class Layer:
     result: LayerResult
 
 
-class Subject:
+class Subject(ABC):
     """Layers, dense and sparse, and what the analytical model says of them on an engine.
 
     ``layers`` and ``estimates``: of each run all layers but concats, in order. ``ranking_cycles``: of each layer what
@@ -55,14 +56,17 @@ class Subject:
         """Of both runs."""
         return sum(one.predicted.cycles for found in self.estimates.values() for one in found)
 
+    @abstractmethod
     def _questions(self, run: str) -> list[LayerQuestion | None]:
-        raise NotImplementedError
+        """All layers of a run for the analytical model, None for concats."""
 
+    @abstractmethod
     def _estimate(self, questions: Sequence[LayerQuestion | None]) -> list[Estimate]:
-        raise NotImplementedError
+        """What the analytical model answers, as one program."""
 
+    @abstractmethod
     def chain(self, run: str) -> Chain:
-        raise NotImplementedError
+        """A run as a program of the engine."""
 
 
 class NetworkSubject(Subject):
