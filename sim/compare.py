@@ -4,6 +4,7 @@ Its measures are those of :mod:`sim.report`. ``speedup_over_software`` divides t
 included where the engine ranks, by the engine's.
 """
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,9 +16,9 @@ from . import compare_software
 from .compare_subject import RUNS, Subject
 from .cycle_parts import software_cycles
 from .execute import Outcome
-from .host_cpu import HostCpu
+from .host_cpu import HostCpu, Times
 from .network import predicted_measure
-from .report import Measure, compare, factor, percent, table, total
+from .report import Comparison, Measure, compare, factor, percent, table, total
 
 RTL, ANALYTICAL = "rtl", "analytical"
 
@@ -59,7 +60,7 @@ def compare_report(*, subject: Subject, config: EngineConfig, outcomes: Mapping[
             "scale_sim": {"os": dense.os_cycles, "ws": dense.ws_cycles},
             "host": host[number].fields() if host and host[number] else None})
     layers = [layer | _against(layer, engine_clock, core_clock) for layer in layers]
-    return {"layers": layers, "total": _total(layers, measures, lines[-1], config, engine_clock, core_clock)}
+    return {"layers": layers, "total": _total(layers, measures, lines[-1], engine_clock, core_clock)}
 
 
 def operation(job: Job) -> str:
@@ -98,8 +99,9 @@ def _against(layer: Mapping[str, Any], engine_clock: Clock, core_clock: Clock) -
             "milliseconds": milliseconds}
 
 
-def _total(layers: Sequence[Mapping[str, Any]], measures: Mapping[str, Sequence[Measure]], line, config: EngineConfig,
+def _total(layers: Sequence[Mapping[str, Any]], measures: Mapping[str, Sequence[Measure]], line: Comparison,
            engine_clock: Clock, core_clock: Clock) -> dict[str, Any]:
+    """The layers in sum; ``line``: dense and sparse of all of them."""
     engine = {run: _run(total(measures[run]), layers[0]["engine"][run]["source"] == RTL,
                         sum(layer["engine"][run]["compulsory_bytes"] for layer in layers),
                         sum(layer["engine"][run]["ranking_cycles"] for layer in layers)) for run in RUNS}
@@ -125,13 +127,8 @@ def _host_total(layers: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     fields: dict[str, Any] = {"repetitions": layers[0]["repetitions"]}
     for precision in ("float32", "int8"):
         known = [layer[precision] for layer in layers]
-        if any(one is None for one in known):
-            fields[precision] = None
-            continue
-        sums = {name: sum(one[name] for one in known)
-                for name in ("dense_seconds", "winners_seconds", "packed_seconds")}
-        fields[precision] = sums | {"ratio": sums["dense_seconds"] / sums["winners_seconds"],
-                                    "packed_ratio": sums["dense_seconds"] / sums["packed_seconds"]}
+        fields[precision] = None if any(one is None for one in known) else Times(**{
+            field.name: sum(one[field.name] for one in known) for field in dataclasses.fields(Times)}).fields()
     return fields | {"int8_missing": next((layer["int8_missing"] for layer in layers if layer["int8_missing"]), None)}
 
 
@@ -139,7 +136,7 @@ def _host_total(layers: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
 
 
 def comparison_tables(report: Mapping[str, Any]) -> str:
-    """The engine, then software, then bytes: each layer and the total."""
+    """The engine, software, this computer's CPU and time, as far as measured: each layer and the total."""
     lines = [*report["layers"], *([report["total"]] if len(report["layers"]) > 1 else [])]
     parts = [("Engine, cycles", _engine_table(lines))]
     if report["total"]["software"]:

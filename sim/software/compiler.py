@@ -47,7 +47,7 @@ def required(package: str) -> str:
 
 
 def compiler() -> str:
-    """What compiles, for reports: ``zig 0.17.1, riscv32, -O3``. Raises SimulationError."""
+    """What compiles, for reports: ``zig 0.17.1, RV32IM, -O3``. Raises SimulationError."""
     return f"zig {version_of('ziglang')}, RV32IM, -O3"
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sim.verilator import SimulationError, build
 
-from .compiler import version_of
+from .compiler import required, version_of
 from .memory_image import MemoryImage
 
 CORE = "VexRiscv (RV32IM, caches of 4 KiB)"
@@ -27,7 +27,7 @@ class Core:
         verilog = Path(found.origin).parent / "verilog" / "VexRiscv.v" if found and found.origin else None
         if verilog is None or not verilog.is_file():
             raise SimulationError(f"VexRiscv.v: not found in the package {PACKAGE}: pip install --force-reinstall "
-                                  f"{PACKAGE}")
+                                  f"{required(PACKAGE)}")
         model = (Path(__file__).parent / "core.cpp").read_text()
         self.executable = build(top="VexRiscv", sources={"VexRiscv.v": verilog.read_text(), "core.cpp": model},
                                 parameters={}, cocotb=False, announce=announce)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from golden.job import AddJob, Job, LayerJob, PoolJob
+from golden.ranking_rule import SCORES, SELECTS
 from golden.result import LayerResult
 
 from .band import Band, conv_rows
@@ -24,8 +25,6 @@ def _fields() -> tuple[str, ...]:
 
 
 FIELDS = _fields()
-SCORES = ("max", "absmax", "mean")
-SELECTS = ("all", "topk", "energy", "threshold")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,6 +112,7 @@ def memory_image(job: Job, way: str, program: bytes, result: LayerResult, band: 
 
 def _put_ranking(memory: _Memory, job: Job, result: LayerResult) -> None:
     rule = job.ranking
+    # layer.h numbers scores and selections in the order of the rule's names.
     memory.set(score=SCORES.index(rule.score), select=SELECTS.index(rule.select), energy_power=rule.energy_power,
                score_multiplier=rule.score_multiplier, score_shift=rule.score_shift,
                select_value=rule.eps16 if rule.select == "energy" else int(rule.value))
