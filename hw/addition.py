@@ -18,7 +18,7 @@ class Addition(wiring.Component):
     doubling high multiply of ``q << LEFT_SHIFT``, which is ``(q * multiplier + 2**10) >> 11``. The sum is then
     requantized.
 
-    Latency :attr:`LATENCY` cycles, one result a lane each cycle, never stalls. Four products a lane, of at most
+    Latency :attr:`LATENCY` cycles, one result a lane each cycle, never stalls. :attr:`PRODUCTS` a lane, of at most
     ``blocks`` multiplier blocks in all (0: logic only).
 
     Members: ``operands`` (32 bits a lane: first operand in the low half, second in the high half, zero points
@@ -27,6 +27,8 @@ class Addition(wiring.Component):
     """
 
     LATENCY = 5
+    PRODUCTS = 4
+    """Of a lane."""
 
     def __init__(self, *, lanes: int, blocks: int = 0):
         self.lanes, self.blocks = lanes, blocks

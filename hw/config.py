@@ -53,6 +53,9 @@ class EngineConfig:
         Layers whose counters are recorded on chip, a power of two.
     weight_bits:
         Of the multipliers' weights: 8, or 9 where a zero point is subtracted from them (uint8 models).
+    spare_multipliers:
+        Multiplier blocks of an FPGA for products that are made of LUTs otherwise: the rescaling of additions, four for
+        each of ``requantize_lanes``, then the vector unit's.
     """
 
     rows: int = 16
@@ -69,6 +72,7 @@ class EngineConfig:
     outstanding_reads: int = 32
     profile_layers: int = 64
     weight_bits: int = 8
+    spare_multipliers: int = 0
 
     address_bits = 32
 
@@ -98,6 +102,7 @@ class EngineConfig:
                       f"a power of two from {4 * self.output_banks} to 65536")
         self._require("rank_lanes", self.rank_lanes in (8, 16, 32, 64), "8, 16, 32 or 64")
         self._require("outstanding_reads", 2 <= self.outstanding_reads <= 256, "2..256")
+        self._require("spare_multipliers", 0 <= self.spare_multipliers <= 65535, "0..65535")
         self._require("weight_bits", self.weight_bits in (8, 9), "8 or 9")
         self._require("profile_layers", self.profile_layers in [1 << n for n in range(9)], "a power of two, 1..256")
 

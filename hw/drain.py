@@ -89,7 +89,7 @@ class Drain(wiring.Component):
         config = self.config
         lanes, chunks = config.requantize_lanes, max(config.drain_chunks, config.vector_chunks)
         m.submodules.requantizer = requantizer = Requantizer(lanes=lanes)
-        m.submodules.addition = addition = Addition(lanes=lanes)
+        m.submodules.addition = addition = Addition(lanes=lanes, blocks=config.spare_multipliers)
         descriptor, vector = Signal(LAYOUT), Signal()
         active, offered, open_, settling = Signal(), Signal(), Signal(), Signal(2)
         m.d.comb += [

@@ -4,6 +4,7 @@ from amaranth.hdl import Module, Mux, ResetInserter, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect
 
+from .addition import Addition
 from .array import SystolicArray
 from .buffer import BankedBuffer
 from .channel_flags import ChannelFlags
@@ -79,7 +80,9 @@ class Core(wiring.Component):
         m.submodules.feed = feed = Feed(config=config)
         m.submodules.array = array = SystolicArray(
             rows=config.rows, columns=config.columns, weight_bits=config.weight_bits)
-        m.submodules.vector_unit = vector_unit = VectorUnit(lanes=config.vector_lanes, weight_bits=config.weight_bits)
+        m.submodules.vector_unit = vector_unit = VectorUnit(
+            lanes=config.vector_lanes, weight_bits=config.weight_bits,
+            blocks=max(0, config.spare_multipliers - Addition.PRODUCTS * config.requantize_lanes))
         m.submodules.drain = drain = Drain(config=config, array_latency=SystolicArray.LATENCY)
         # Results.
         m.submodules.output_buffer = output_buffer = BankedBuffer(

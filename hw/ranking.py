@@ -7,13 +7,12 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from .descriptor import LAYOUT, Select
+from .multiplier import Multipliers
 
 LEVELS = 4
 """Levels of the histogram: each node has four children, the leaves are the 256 scores."""
 SHARES = 3
 """Sums that a node keeps: of its highest child, of the highest two, of the highest three."""
-COUNT_BITS = 17
-ENERGY_BITS = 32
 TIE_GROUP = 16
 
 
@@ -79,8 +78,12 @@ class RankingUnit(wiring.Component):
         m = Module()
         lanes, descriptor = self.lanes, self.descriptor
         lane_bits = exact_log2(lanes)
+        # Digits of quotients below ``max_channels``; as wide are counts, and ties, of which a whole group fits.
+        digits = (self.max_channels - 1).bit_length() + 1
+        count_bits = max(digits, exact_log2(TIE_GROUP) + 1)
+        energy_bits = (255**2 << digits - 1).bit_length()
         node = data.StructLayout({
-            "counts": data.ArrayLayout(COUNT_BITS, SHARES), "energies": data.ArrayLayout(ENERGY_BITS, SHARES)})
+            "counts": data.ArrayLayout(count_bits, SHARES), "energies": data.ArrayLayout(energy_bits, SHARES)})
 
         m.submodules.scores = scores = Memory(
             shape=data.ArrayLayout(8, lanes), depth=max(2, -(-self.max_channels // lanes)), init=[])
@@ -93,7 +96,7 @@ class RankingUnit(wiring.Component):
 
         # Stage 0: the score and its energy. Stage 1: every level's node on its path, read, changed and written.
         count_in, bin_in, energy_in = Signal(), Signal(8), Signal(16)
-        total = Signal(ENERGY_BITS)
+        total = Signal(energy_bits)
         # Where all win nothing is selected, so nothing would clear the histogram.
         m.d.sync += count_in.eq(self.score_valid & (descriptor.select != Select.ALL))
         with m.If(self.score_valid):
@@ -118,9 +121,9 @@ class RankingUnit(wiring.Component):
             for i in range(SHARES):
                 hit = (child >= SHARES - i) & ~clear
                 m.d.comb += [
-                    write.data.counts[i].eq((read.data.counts[i] & ~clear.replicate(COUNT_BITS)) + hit),
+                    write.data.counts[i].eq((read.data.counts[i] & ~clear.replicate(count_bits)) + hit),
                     write.data.energies[i].eq(
-                        (read.data.energies[i] & ~clear.replicate(ENERGY_BITS)) + (energy_in & hit.replicate(16))),
+                        (read.data.energies[i] & ~clear.replicate(energy_bits)) + (energy_in & hit.replicate(16))),
                 ]
             read_nodes.append(read.data)
         with m.If(clear):
@@ -132,15 +135,16 @@ class RankingUnit(wiring.Component):
         # sign of one difference tells whether a node's highest children reach it, and the difference is what is then
         # short.
         by_energy = Signal()
-        short = Signal(signed(ENERGY_BITS + 1))
-        # The target's product, by bytes of the energy, by halves, and whole.
-        byte_products = [Signal(24, name=f"byte_product{n}") for n in range(ENERGY_BITS // 8)]
-        low_product, high_product = Signal(33), Signal(33)
-        product = Signal(ENERGY_BITS + 17)
-        m.d.comb += product.eq(low_product + (high_product << 16))
+        short = Signal(signed(energy_bits + 1))
+        # The energy that is asked for, of 65536: by halves of the whole energy, then together.
+        multipliers = Multipliers(m, platform)
+        share, whole = descriptor.select_value[:16], descriptor.select_value[16]
+        half_products = [multipliers.product(total[start:start + 16], share, name=f"half_product{n}")
+                         for n, start in enumerate(range(0, energy_bits, 16))]
+        product = Signal(energy_bits + 17)
         level = Signal(range(LEVELS + 1))
-        from_top = Signal(data.ArrayLayout(ENERGY_BITS, SHARES))
-        threshold, ties = Signal(8), Signal(COUNT_BITS)
+        from_top = Signal(data.ArrayLayout(energy_bits, SHARES))
+        threshold, ties = Signal(8), Signal(count_bits)
         chosen = Signal(2)
         shorter = Signal.like(short)
         own = Signal(node)
@@ -161,8 +165,7 @@ class RankingUnit(wiring.Component):
             m.d.comb += [chosen.eq(0), shorter.eq(without[2])]
 
         # Division of the energy that the ties have to reach by the energy of one, a digit of the quotient a cycle.
-        digits = (self.max_channels - 1).bit_length() + 1
-        part, digit = Signal(ENERGY_BITS), Signal(range(digits))
+        part, digit = Signal(energy_bits), Signal(range(digits))
         remaining = Signal.like(short)
         m.d.comb += remaining.eq(short - part)
 
@@ -251,9 +254,8 @@ class RankingUnit(wiring.Component):
                 m.d.comb += self.ready.eq(1)
                 m.d.sync += [
                     level.eq(0), path.eq(0), by_energy.eq(0), short.eq(descriptor.select_value - 1), emitted.eq(0),
-                    *(one.eq(descriptor.select_value * total.word_select(n, 8)) for n, one in enumerate(byte_products)),
                     words.eq((descriptor.out_channels + lanes - 1) >> lane_bits),
-                    threshold.eq(descriptor.select_value), ties.eq(2**COUNT_BITS - 1),
+                    threshold.eq(descriptor.select_value), ties.eq(2**count_bits - 1),
                 ]
                 with m.If(self.select):
                     with m.If(descriptor.select == Select.TOPK):
@@ -267,8 +269,8 @@ class RankingUnit(wiring.Component):
                     m.d.sync += bounding.eq(1)
                     m.next = "SUM"
             with m.State("PRODUCT"):
-                m.d.sync += [half.eq(low + (high << 8)) for half, low, high in (
-                    (low_product, *byte_products[:2]), (high_product, *byte_products[2:]))]
+                m.d.sync += product.eq(
+                    sum(one << 16 * n for n, one in enumerate(half_products)) + (Mux(whole, total, 0) << 16))
                 m.next = "TARGET"
             with m.State("TARGET"):
                 # Nothing to reach: the best channel alone.

@@ -6,6 +6,7 @@ from amaranth.lib.wiring import In, Out
 
 from .config import EngineConfig
 from .descriptor import LAYOUT, OP_VECTOR, Select
+from .multiplier import Multipliers
 from .pooling import Pooling
 from .strip_walker import StripWalker, label_layout
 from .writer import WriteKind, WriteRun, chunk_layout
@@ -131,14 +132,14 @@ class WriteBack(wiring.Component):
 
         # Of the descriptor, a cycle behind it.
         by_rank, judges, selects = Signal(), Signal(), Signal()
-        first_reach, last_less, winner_bytes = Signal(signed(27)), Signal(signed(17)), Signal(14)
-        low_reach, high_reach = Signal(20), Signal(signed(21))
+        last_less, winner_bytes = Signal(signed(17)), Signal(14)
+        multipliers = Multipliers(m, platform)
+        first_reach = multipliers.product(descriptor.pool_y, descriptor.out_pitch, name="first_reach")
         m.d.sync += [
             by_rank.eq(descriptor.select == Select.TOPK),
             selects.eq(descriptor.layer_end & (descriptor.select != Select.ALL)),
             judges.eq(descriptor.skip_losers
                       & ((descriptor.select == Select.TOPK) | (descriptor.select == Select.THRESHOLD))),
-            first_reach.eq(low_reach + (high_reach << 4)),
             last_less.eq(descriptor.out_cols - descriptor.out_cols_last),
             winner_bytes.eq((descriptor.out_channels + 7) >> 3),
         ]
@@ -171,9 +172,10 @@ class WriteBack(wiring.Component):
         ]
         # The strip in work. ``next_reach``: position of the first row of taps of the window behind it, negative where
         # that is padding; ``passed``, ``given``: positions that are given back behind it and before it.
-        # ``low_bytes``, ``high_bytes``: of as many rows as both bytes of their number say, all of full width.
+        # ``row_bytes``: of its rows, all of full width.
         first_strip, strip_last, strip_rows = Signal(), Signal(), Signal(16)
-        low_bytes, high_bytes = Signal(24), Signal(24)
+        next_strip = Signal()
+        row_bytes = multipliers.product(next_rows, descriptor.out_cols, name="row_bytes", enable=next_strip)
         strip_offset, reach, next_reach = Signal(ring), Signal(signed(27)), Signal(signed(27))
         passed, given = Signal(24), Signal(24)
         m.d.comb += [
@@ -204,7 +206,7 @@ class WriteBack(wiring.Component):
             job.p.channel.eq(channel), job.p.columns.eq(slice_columns),
             job.p.keep.eq(Mux(judged, ~lost, ~Const(0, config.columns)) >> slice_column), job.p.origin.eq(origin),
             job.p.last.eq(strip_last), job.p.rows.eq(strip_rows), job.p.offset.eq(strip_offset),
-            job.p.bytes.eq(low_bytes + (high_bytes << 8) - Mux(strip_last, last_less, 0)),
+            job.p.bytes.eq(row_bytes - Mux(strip_last, last_less, 0)),
             job.p.freed.eq(passed - given),
         ]
         winners, first_winners, takes_words, bytes_left = pooling.other, Signal(), Signal(), Signal(16)
@@ -232,7 +234,6 @@ class WriteBack(wiring.Component):
                     group_channel.eq(new.first_channel), channel.eq(new.first_channel), slice_column.eq(0),
                     rows_left.eq(new.out_rows), need.eq(new.out_strip_need), bound_known.eq(0),
                     closing.eq(0), walker.start.eq(self.i_descriptor.valid),
-                    low_reach.eq(new.pool_y[:4] * new.out_pitch), high_reach.eq((new.pool_y >> 4) * new.out_pitch),
                 ]
                 with m.If(self.i_descriptor.valid):
                     m.next = "SLICE"
@@ -244,10 +245,10 @@ class WriteBack(wiring.Component):
                 ]
                 m.next = "STRIP"
             with m.State("STRIP"):
-                m.d.comb += surplus_before.eq(ready_positions - Mux(needs_all, descriptor.positions, need))
+                m.d.comb += [surplus_before.eq(ready_positions - Mux(needs_all, descriptor.positions, need)),
+                             next_strip.eq(1)]
                 m.d.sync += [
-                    strip_last.eq(is_last), strip_rows.eq(next_rows), low_bytes.eq(next_rows[:8] * descriptor.out_cols),
-                    high_bytes.eq(next_rows[8:] * descriptor.out_cols),
+                    strip_last.eq(is_last), strip_rows.eq(next_rows),
                     strip_offset.eq(origin + reach), next_reach.eq(reach + descriptor.out_strip_step),
                     rows_left.eq(Mux(is_last, descriptor.out_rows, rows_left - descriptor.out_strip_rows)),
                     need.eq(Mux(is_last, descriptor.out_strip_need, need + descriptor.out_strip_step)),

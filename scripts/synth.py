@@ -2,6 +2,7 @@
 
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -108,7 +109,7 @@ def _synthesize(board: "Board", config: "EngineConfig", frequency: float, seeds:
         raise Refusal(f"--axi-width: expected 64, that of the board's memory, got {config.axi_data_bits}")
     dividers = _clock(board, frequency)
     utilization = _utilization(layer, config)
-    _check_fit(board, config)
+    config = _fit(board, config)
     folder.mkdir(parents=True, exist_ok=True)
     with _Progress() as progress:
         from hw.boards.ulx3s import Ulx3s, translate
@@ -132,17 +133,22 @@ def _synthesize(board: "Board", config: "EngineConfig", frequency: float, seeds:
         raise Failure(f"slower than {found['frequency_mhz']:g} MHz; try other seeds, or a lower --frequency")
 
 
-def _check_fit(board: "Board", config: "EngineConfig") -> None:
-    """Raise Refusal if the engine does not fit, as fast as may be: large arrays take long to elaborate."""
+def _fit(board: "Board", config: "EngineConfig") -> "EngineConfig":
+    """The engine with the multiplier blocks that the device has to spare.
+
+    Raises Refusal if it does not fit, as fast as may be: large arrays take long to elaborate.
+    """
     from hw.boards.resources import FitError, count_resources, least_resources, require_fit
     from hw.engine import Engine
     from hw.technology import Technology
 
     try:
         require_fit(board, config, least_resources(config), at_least=True)
-        require_fit(board, config, count_resources(Engine(config=config), Technology.ECP5))
+        needed = count_resources(Engine(config=config), Technology.ECP5)
+        require_fit(board, config, needed)
     except FitError as error:
         raise Refusal(str(error)) from None
+    return replace(config, spare_multipliers=config.spare_multipliers + board.multipliers - needed.multipliers)
 
 
 def _clock(board: "Board", frequency: float) -> "PllDividers":

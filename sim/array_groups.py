@@ -1,5 +1,6 @@
 """A group of output channels on the array: its weights, its tiles, its results."""
 
+from bisect import bisect_left
 from collections.abc import Callable
 
 from hw.band import Band
@@ -28,6 +29,9 @@ from .loading import StripLoads, weight_beats
 from .results import Drained, Judged, Strips, write
 from .timeline import Timeline
 from .workload import Workload
+
+CLAIM_ROUNDS = 8
+"""After each of which what rows and results delay each other by is known more exactly, by a factor of two and more."""
 
 
 class GroupCosts:
@@ -167,14 +171,22 @@ class RowArrivals:
 
 
 def claim_rows(time: Timeline, costs: GroupCosts, arrivals: RowArrivals, drained: Drained):
-    """Results that are written on chip before all rows of the band have come delay the rest of these."""
-    ended = 0
-    for part in range(1, 9):
-        if drained.at(costs.rest * part // 8) + costs.drain + RESULT < arrivals.end:
-            ended = part
-    delay = costs.strips.chunks * ended / 8
-    arrivals.end += delay
-    arrivals.each += delay / arrivals.last
+    """Results that are written on chip before all rows of the band have come delay the rest of these.
+
+    The rows that come later let more results be written before them, which delays them again.
+    """
+    delay, strips = 0.0, costs.strips
+
+    def written(strip: int) -> float:
+        return drained.at(strips.tile_of(strip)) + costs.drain + RESULT + strips.cycles(strip)
+
+    for _ in range(CLAIM_ROUNDS):
+        more = strips.chunks * bisect_left(range(strips.count), arrivals.end, key=written) / strips.count - delay
+        if more < 1:
+            break
+        delay += more
+        arrivals.end += more
+        arrivals.each += more / arrivals.last
     time.data += delay
 
 

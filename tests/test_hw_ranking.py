@@ -159,6 +159,22 @@ def test_as_many_channels_as_there_are(rule, kind):
     assert len(times) == 32 and times[-1] - times[0] <= 31 + 64 // 16
 
 
+@pytest.mark.parametrize("channels", [1, 2, 15, 16, 17, 255, 256, 257])
+@pytest.mark.parametrize("rule", [
+    Ranking(score="max", select="energy", value=1, energy_power=2), Ranking(score="max", select="energy", value=0.7),
+    Ranking(score="max", select="threshold", value=255)], ids=lambda rule: f"{rule.select}-{rule.energy_power}")
+def test_widths_that_follow_from_the_channels(channels, rule):
+    """Counts, energies and quotients are as wide as so many channels of the highest score need them."""
+    component = RankingUnit(max_channels=channels, lanes=8)
+
+    async def bench(ctx):
+        for scores in ([255] * channels, [255] * (channels - 1) + [254]):
+            winners = await rank(ctx, component, scores, rule, Random(channels), 1)
+            assert winners == select_winners(torch.tensor(scores), rule).tolist()
+
+    simulate(component, bench)
+
+
 def test_ties_go_to_the_lower_channels():
     component = RankingUnit(max_channels=64, lanes=16)
 

@@ -73,7 +73,7 @@ def build(*, rtlil: str, constraints: str, name: str, options: Sequence[str], se
     (folder / "top.il").write_text(rtlil)
     (folder / "top.lpf").write_text(constraints)
     # Multipliers are those that the design instantiates: others would take blocks that it has counted on.
-    (folder / "top.ys").write_text("read_rtlil top.il\nsynth_ecp5 -nodsp -top top\nwrite_json top.json\n")
+    (folder / "top.ys").write_text("read_rtlil top.il\nsynth_ecp5 -nodsp -nowidelut -top top\nwrite_json top.json\n")
     _run(YOSYS, "-l", "yosys.log", "top.ys", step="synthesis", folder=folder, detail=yosys_detail, progress=progress)
     best, placements = None, []
     for seed in seeds:

@@ -32,7 +32,7 @@ def _ulx3s(size: int, **fields) -> Board:
 
 BOARDS = {board.name: board for board in (
     _ulx3s(85, lut4s=83_640, multipliers=156, block_rams=208, frequency_mhz=100, config=EngineConfig(
-        rows=8, columns=16, axi_data_bits=64, requantize_lanes=4, vector_lanes=8, act_buffer_bytes=131_072,
+        rows=8, columns=16, axi_data_bits=64, requantize_lanes=2, vector_lanes=4, act_buffer_bytes=131_072,
         weight_buffer_bytes=131_072, max_channels=2048, rank_lanes=8, profile_layers=64)),
     _ulx3s(45, lut4s=43_848, multipliers=72, block_rams=108, frequency_mhz=100, config=EngineConfig(
         rows=2, columns=4, axi_data_bits=64, requantize_lanes=1, vector_lanes=3, act_buffer_bytes=65_536,
