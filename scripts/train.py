@@ -105,6 +105,9 @@ class Trainings:
               help="Of each fine-tuning; where there is none, of the baseline.  [default: the recipe's]")
 @click.option("--learning-rate", type=click.FloatRange(0, 1, min_open=True),
               help="The same of the learning rate at the start, which falls to zero.  [default: the recipe's]")
+@click.option("--gradual", type=click.FloatRange(0, 1), metavar="FRACTION",
+              help="Of each fine-tuning: in which fixed winner rates fall evenly from 1 to their own.  "
+                   "[default: the recipe's]")
 @click.option("--hold-out", is_flag=True,
               help="Do not train on the 5,000 MNIST digits that are bundled, and report the accuracy on them.")
 @click.option("--download", is_flag=True, help="Fetch files of the data set that are absent, where it is public.")
@@ -116,8 +119,9 @@ class Trainings:
 @seed_option
 def train(network: str, data: Path, energies: tuple[str, ...], rates: tuple[str, ...], neurons: tuple[str, ...],
           max_drop: float, scores: tuple[str, ...], magnitudes: tuple[str, ...], blocks: tuple[str, ...],
-          baseline: Path | None, weights: Path | None, epochs: int | None, learning_rate: float | None, hold_out: bool,
-          download: bool, out: Path | None, plot: Path | None, threads: int | None, seed: int, **sizes: Any) -> None:
+          baseline: Path | None, weights: Path | None, epochs: int | None, learning_rate: float | None,
+          gradual: float | None, hold_out: bool, download: bool, out: Path | None, plot: Path | None,
+          threads: int | None, seed: int, **sizes: Any) -> None:
     """Train NETWORK (mlp3, lenet4, convnet5, resnet20, resnet56, alexnet, mobilenet) and quantize it to int8.
 
     By itself the baseline alone, which ranks nothing and has all its weights. With --prune or --prune-blocks weights of
@@ -144,7 +148,8 @@ def train(network: str, data: Path, energies: tuple[str, ...], rates: tuple[str,
     config, plan = engine_config(**sizes), recipe(network)
     changes = _read_changes(plan, energies=energies, rates=rates, neurons=neurons, magnitudes=magnitudes, blocks=blocks,
                             scores=scores)
-    _refuse_contradictions(energies=energies, rates=rates, baseline=baseline, weights=weights, plot=plot)
+    _refuse_contradictions(energies=energies, rates=rates, baseline=baseline, weights=weights, plot=plot,
+                           gradual=gradual)
     if hold_out and plan.dataset != "mnist":
         raise click.UsageError(f"--hold-out: expected a network of mnist, got one of {plan.dataset}")
     out = out or Path(f"{network}.pt")
@@ -158,7 +163,8 @@ def train(network: str, data: Path, energies: tuple[str, ...], rates: tuple[str,
     click.echo(f"{command_line()}  (seed {seed})\n{dataset.source}: {len(dataset.train.labels):,} training images, "
                f"{len(dataset.test.labels):,} test images")
 
-    trainings = _trainings(plan, changes, epochs, learning_rate, dataset, seed, out.with_suffix(".work"))
+    trainings = _trainings(plan, changes, dataset, seed, out.with_suffix(".work"), epochs=epochs,
+                           learning_rate=learning_rate, gradual=gradual)
     torch.manual_seed(seed)
     measured = {}
     with resumable(trainings.work, vars(changes) | {
@@ -220,23 +226,24 @@ def _with_blocks(layers: "Mapping[str, Layer]") -> list[str]:
 
 
 def _refuse_contradictions(*, energies: tuple[str, ...], rates: tuple[str, ...], baseline: Path | None,
-                           weights: Path | None, plot: Path | None) -> None:
+                           weights: Path | None, plot: Path | None, gradual: float | None) -> None:
     for names, stated in (("--winner-energy, --winner-rate", (energies, rates)),
                           ("--baseline, --weights", (baseline, weights))):
         if all(stated):
             raise click.UsageError(f"{names}: expected one of them, got both")
+    if gradual is not None and not rates and not energies:
+        raise click.UsageError("--gradual: expected --winner-rate or --winner-energy, got none")
     if plot and not energies:
         raise click.UsageError("--plot: expected rounds of --winner-energy, got none")
 
 
-def _trainings(plan: "Recipe", changes: Changes, epochs: int | None, learning_rate: float | None, dataset: "Dataset",
-               seed: int, work: Path) -> Trainings:
-    """The recipe's schedules, with ``epochs`` and ``learning_rate`` where these are stated: of the fine-tunings, if
-    there are any, or else of the baseline."""
+def _trainings(plan: "Recipe", changes: Changes, dataset: "Dataset", seed: int, work: Path,
+               **fields: float | None) -> Trainings:
+    """The recipe's schedules, with those ``fields`` that are not None: of the fine-tunings, if there are any, or else
+    of the baseline."""
     from dataclasses import replace
 
-    stated = {name: value for name, value in {"epochs": epochs, "learning_rate": learning_rate}.items()
-              if value is not None}
+    stated = {name: value for name, value in fields.items() if value is not None}
     pretraining, tuning = plan.pretraining, plan.fine_tuning
     if changes.ranks or changes.prunes:
         tuning = replace(tuning, **stated)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from golden.dasnet.trained import Trained
+from golden.dasnet.training import Schedule
 from golden.network import QuantizedNetwork, read_rates
 from scripts import options
 from scripts.cli import main
@@ -66,6 +67,15 @@ def test_learning_rate(folder, tmp_path):
                      "0.5", "--epochs", "1", "--learning-rate", rate, "--out", str(tmp_path / "it.pt")]) == 0
         after = Trained.load(tmp_path / "it.pt").network.state_dict()
         assert all(np.allclose(before[name], after[name], atol=1e-6) for name in before) == same
+
+
+def test_gradual(folder, tmp_path, monkeypatch):
+    """The stated fraction reaches the fine-tuning, whose rates fall in it."""
+    seen = []
+    monkeypatch.setattr(Schedule, "way", lambda self, step, steps: seen.append(self.gradual) or 1.0)
+    assert main(["train", "mlp3", "--data", str(folder), "--baseline", str(folder / "base.pt"), "--winner-rate", "0.5",
+                 "--epochs", "1", "--gradual", "0.25", "--out", str(tmp_path / "it.pt")]) == 0
+    assert set(seen) == {0.25}
 
 
 def test_evaluate(folder, capsys, monkeypatch):

@@ -201,6 +201,7 @@ def test_held_out_digits(folder, monkeypatch, capsys):
     (["mlp3", "--prune-blocks", "fc1=0"], "--prune-blocks: expected a number above 0, below 1, got '0'"),
     (["lenet4", "--neuron-energy", "pool1=0.5"], "--neuron-energy: expected a layer among relu3, got 'pool1'"),
     (["convnet5", "--hold-out"], "--hold-out: expected a network of mnist, got one of cifar10"),
+    (["mlp3", "--gradual", "0.5"], "--gradual: expected --winner-rate or --winner-energy, got none"),
     (["mlp3", "--plot", "plot.png"], "--plot: expected rounds of --winner-energy, got none"),
     (["mlp3", "--hold-out"], "mnist: expected all 5000 bundled digits among the training images, 5000 are absent"),
     (["mlp3", "--prune-blocks", "0.5", "--cols", "0"], "--cols: expected"),

@@ -113,7 +113,7 @@ def train(network: nn.Module, split: Split, view: View, schedule: Schedule, *, s
     decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, schedule.epochs * steps))
     state = _State(parts={"network": network, "optimizer": optimizer, "decay": decay},
                    run={"label": label, "seed": seed, "epochs": schedule.epochs, "rate": schedule.learning_rate,
-                        "images": len(split.labels)})
+                        "gradual": schedule.gradual, "images": len(split.labels)})
     if checkpoint.exists():
         state.load(checkpoint)
     network.train().to(memory_format=torch.channels_last)
