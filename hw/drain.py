@@ -119,13 +119,12 @@ class Drain(wiring.Component):
         column, chunk = Signal(range(config.columns)), Signal(range(chunks))
         columns_left = Countdown(len(columns), name="columns")
         chunks_left, chunks_of_tile = Countdown(len(tile_chunks), name="chunks"), Signal.like(tile_chunks)
-        last_read, may_follow, consumed = Signal(), Signal(), Signal()
+        last_read, consumed = Signal(), Signal()
         offset, tile_start, tile_offset = (Signal(range(config.output_ring_bytes), name=n) for n in (
             "offset", "tile_start", "tile_offset"))
         left = Signal.like(descriptor.tile_positions)
         m.d.comb += [
             last_read.eq(reading & chunks_left.last & columns_left.last), consumed.eq(last_read & uses_constants),
-            may_follow.eq(~reading | (last_read & ~ends_band)),
         ]
         with m.If(reading):
             m.d.sync += [chunk.eq(chunk + 1), offset.eq(offset + lanes), left.eq(left - lanes), *chunks_left.step()]
@@ -144,7 +143,7 @@ class Drain(wiring.Component):
                     m.d.sync += open_.eq(0)
 
         # Beginning a tile.
-        banks_loaded, may_write = Signal(range(3)), Signal()
+        banks_loaded = Signal(range(3))
         m.d.sync += banks_loaded.eq(banks_loaded + self.parameters_loaded - consumed)
         # The constants change when the group's last sums enter the requantizer.
         switch = Signal(Addition.LATENCY)
@@ -159,10 +158,13 @@ class Drain(wiring.Component):
         m.d.sync += [room.eq(rooms[0]), has_room.eq(rooms[1] >= 0)]
         with m.If(begin & writes):
             m.d.sync += [room.eq(rooms[1]), has_room.eq(rooms[2] >= 0)]
+        # Behind nothing, or behind the tile being read, which may use up constants; worked out beside its last read.
+        alone, behind = (Signal(name=n) for n in ("alone", "behind"))
         m.d.comb += [
             writes.eq(next_tile.last_pass & descriptor.sum_end),
-            may_write.eq(has_room & Mux(consumed, banks_loaded[1], banks_loaded != 0)),
-            begin.eq(open_ & may_follow & Mux(vector, self.i_vector.valid, due) & (~writes | may_write)),
+            alone.eq(~reading & (~writes | (has_room & (banks_loaded != 0)))),
+            behind.eq(~ends_band & (~writes | (has_room & Mux(uses_constants, banks_loaded[1], banks_loaded != 0)))),
+            begin.eq(open_ & Mux(vector, self.i_vector.valid, due) & (alone | (behind & last_read))),
             self.i_vector.ready.eq(begin & vector),
         ]
         held = Signal(32 * lanes * config.vector_chunks)

@@ -1,6 +1,6 @@
 """From the bytes of windows' taps to chunks of pooled results, for the score unit and for the writer."""
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -55,20 +55,22 @@ class Pooling(wiring.Component):
         config, descriptor = self.config, self.descriptor
         axi_bytes = config.axi_bytes
 
-        # Stage 1: how many lanes lie before the map, and how many before its end. Stage 2: lane by lane.
+        # Stage 1: columns of the map that are left. Stage 2: how many lanes lie before the map, and how many before its
+        # end. Stage 3: lane by lane.
         tags = [self.tag]
         for stage in range(BankedBuffer.READ_LATENCY):
             tags.append(Signal(tag_layout(config), name=f"tag{stage}"))
             m.d.sync += tags[-1].eq(tags[-2])
         arrived = tags[-1]
         before, until = Signal(range(axi_bytes + 1)), Signal(range(axi_bytes + 1))
-        column, left = self.tag.column, descriptor.pool_cols - self.tag.column
+        column, left = Signal.like(self.tag.column), Signal(signed(19))
         m.d.sync += [
+            column.eq(self.tag.column), left.eq(descriptor.pool_cols - self.tag.column),
             before.eq(Mux(column >= 0, 0, Mux(column < -axi_bytes, axi_bytes, -column))),
             until.eq(Mux(left < 0, 0, Mux(left > axi_bytes, axi_bytes, left))),
         ]
         inside = (((Const(1, axi_bytes + 1) << until) - 1) & ~((Const(1, axi_bytes + 1) << before) - 1))[:axi_bytes]
-        for stage in range(1, BankedBuffer.READ_LATENCY):
+        for stage in range(2, BankedBuffer.READ_LATENCY):
             later = Signal(axi_bytes, name=f"inside{stage}")
             m.d.sync += later.eq(inside)
             inside = later

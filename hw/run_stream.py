@@ -113,11 +113,11 @@ class RunStream(wiring.Component):
         # ``masked`` in the mask.
         active, index = Signal(), Signal(range(self.depth))
         group, tile, repeat = (Countdown(bits, name=n) for bits, n in ((16, "group"), (24, "tile"), (8, "repeat")))
-        winners, done, left, columns, column, first_part = (
-            Signal(16), Signal(16), Signal(16), Signal(7), Signal(7), Signal())
-        masked = Signal(16)
+        column = Countdown(7, name="column")
+        winners, done, left, columns, masked = Signal(16), Signal(16), Signal(16), Signal(7), Signal(16)
+        first_part, last_pass, single_pass = Signal(), Signal(), Signal()
         by_list, vector = descriptor.lists, self.vector
-        last_part = Mux(vector, column == columns, by_list | (left <= descriptor.pass_winners))
+        last_part = Mux(vector, column.last, by_list | last_pass)
         last_run = ~by_list | at_last.bit_select(read_bank, 1)
         ready, advance = Signal(), Signal()
         m.submodules.found = found = SkidBuffer(SlabRun)
@@ -147,16 +147,18 @@ class RunStream(wiring.Component):
         with m.If(advance & ready & last_run):
             m.d.sync += tile.step()
         with m.If(advance & ready & last_run & tile.last):
-            m.d.sync += [*tile.start(descriptor.tiles), first_part.eq(0), column.eq(column + 1), *repeat.step()]
+            m.d.sync += [*tile.start(descriptor.tiles), first_part.eq(0), *column.step(), *repeat.step()]
             with m.If(repeat.last):
                 m.d.sync += repeat.start(descriptor.depth_multiplier)
             with m.If(~vector):
-                m.d.sync += [done.eq(done + descriptor.pass_winners), left.eq(left - descriptor.pass_winners)]
+                m.d.sync += [done.eq(done + descriptor.pass_winners), left.eq(left - descriptor.pass_winners),
+                             last_pass.eq(left <= descriptor.pass_winners << 1)]
             with m.Elif(repeat.last):
                 m.d.sync += [done.eq(done + 1), masked.eq(masked + 1)]
         with m.If(advance & ready & last_run & tile.last & last_part):
-            m.d.sync += [active.eq(~group.last), *group.step(), first_part.eq(1), column.eq(1),
-                         columns.eq(Mux(group.before_last, descriptor.last_columns, descriptor.group_columns))]
+            next_columns = Mux(group.before_last, descriptor.last_columns, descriptor.group_columns)
+            m.d.sync += [active.eq(~group.last), *group.step(), first_part.eq(1), last_pass.eq(single_pass),
+                         columns.eq(next_columns), *column.start(next_columns)]
             with m.If(~vector):
                 m.d.sync += [done.eq(0), left.eq(winners)]
             with m.If(by_list & (~descriptor.list_once | group.last)):
@@ -197,9 +199,12 @@ class RunStream(wiring.Component):
         with m.If(self.start):
             starting = self.starting
             base = starting.act_base + starting.tap_base
+            first_columns = Mux(starting.out_groups == 1, starting.last_columns, starting.group_columns)
+            one_pass = self.winners <= starting.pass_winners
             m.d.sync += [
-                active.eq(1), index.eq(0), winners.eq(self.winners), done.eq(0), left.eq(self.winners), column.eq(1),
-                columns.eq(Mux(starting.out_groups == 1, starting.last_columns, starting.group_columns)),
+                active.eq(1), index.eq(0), winners.eq(self.winners), done.eq(0), left.eq(self.winners),
+                columns.eq(first_columns), *column.start(first_columns), last_pass.eq(one_pass),
+                single_pass.eq(one_pass),
                 first_part.eq(1), *group.start(starting.out_groups), *tile.start(starting.tiles),
                 *repeat.start(starting.depth_multiplier), band_base.eq(base), tile_base.eq(base),
                 masked.eq(starting.mask_skip),

@@ -16,6 +16,11 @@ def encode(one_hot):
     return Cat(Cat(one_hot[i] for i in range(len(one_hot)) if i >> bit & 1).any() for bit in range(bits))
 
 
+def without_first(bits):
+    """Without the lowest bit that is set."""
+    return bits & bits - 1
+
+
 class Run(data.Struct):
     """``length`` winners in a row, from channel ``start``."""
 
@@ -84,7 +89,9 @@ class WinnerList(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.runs = runs = Memory(shape=Run, depth=max(2, (self.max_channels + 1) // 2), init=[])
+        # What is read while it is written is read again before it counts.
+        m.submodules.runs = runs = Memory(
+            shape=Run, depth=max(2, (self.max_channels + 1) // 2), init=[], attrs={"no_rw_check": 1})
         write, read = runs.write_port(), runs.read_port(domain="sync")
         built = Signal(range(max(2, (self.max_channels + 1) // 2) + 1))
 
@@ -95,7 +102,7 @@ class WinnerList(wiring.Component):
         next_base, left = Signal(16), Signal(16)
         more, whole, is_first = Signal(), Signal(), Signal()
         next_bits = Signal(CHUNK)
-        m.submodules.chunks = chunks = SkidBuffer(data.StructLayout({"base": 16, "bits": CHUNK, "below": CHUNK}))
+        m.submodules.chunks = chunks = SkidBuffer(data.StructLayout({"base": 16, "bits": CHUNK}))
         chunk, chunk_valid, take_chunk, listing = chunks.o.p, chunks.o.valid, chunks.o.ready, Signal()
         every = 2**CHUNK - 1
         m.d.comb += [
@@ -105,7 +112,7 @@ class WinnerList(wiring.Component):
             self.chunk_base.eq(next_base), self.chunk_bits.eq(next_bits),
             self.chunk_taken.eq(chunks.i.valid & chunks.i.ready),
             chunks.i.valid.eq(listing & (chunks_left != 0) & more),
-            chunks.i.p.base.eq(next_base), chunks.i.p.bits.eq(next_bits), chunks.i.p.below.eq(next_bits - 1),
+            chunks.i.p.base.eq(next_base), chunks.i.p.bits.eq(next_bits),
             self.i_mask.ready.eq(listing & (chunks_left == 0) & more),
         ]
         with m.If(self.chunk_taken):
@@ -118,15 +125,17 @@ class WinnerList(wiring.Component):
             with m.If(self.i_mask.valid):
                 m.d.sync += chunks_left.eq(self.i_mask.p.chunks)
 
-        # Stage 2: the chunk in work, of which ``bits`` are not yet listed; ``below``: ``bits`` - 1. ``filled``: ones
-        # also below the first of them (an open run goes on from below), so that the first zero is the run's end.
-        base, bits, below, bits_valid = Signal(16), Signal(CHUNK), Signal(CHUNK), Signal()
+        # Stage 2: the chunk in work. Of its runs not listed yet, the ``firsts`` and ``lasts`` channels; of these
+        # all but those of the first run, ``more_firsts`` and ``more_lasts``. An open run began in a chunk before.
+        base, bits_valid = Signal(16), Signal()
+        firsts, lasts, more_firsts, more_lasts = (
+            Signal(CHUNK, name=n) for n in ("firsts", "lasts", "more_firsts", "more_lasts"))
         run_open, run_start = Signal(), Signal(16)
-        filled, carried, ended = Signal(CHUNK), Signal(CHUNK + 1), Signal(CHUNK)
-        start, end = Signal(16), Signal(16)
+        start, end, ends_before = Signal(16), Signal(16), Signal()
         m.d.comb += [
-            filled.eq(Mux(run_open, bits, bits | below)), carried.eq(filled + 1), ended.eq(bits & carried[:CHUNK]),
-            start.eq(Cat(encode(bits & ~below), base[4:])), end.eq(Cat(encode(carried[:CHUNK] & ~filled), base[4:])),
+            ends_before.eq(run_open & ~firsts[0]),
+            start.eq(Mux(run_open, run_start, Cat(encode(firsts & ~more_firsts), base[4:]))),
+            end.eq(Cat(Mux(ends_before, 0, encode(((lasts & ~more_lasts) << 1)[:CHUNK])), base[4:])),
         ]
         # Stage 3: the run that enters the list.
         run = Signal(data.StructLayout({"start": 16, "end": 16, "counts": 1, "last": 1}))
@@ -146,9 +155,15 @@ class WinnerList(wiring.Component):
             m.d.sync += [run_valid.eq(1), run.start.eq(start), run.end.eq(end), run.counts.eq(counts),
                          run.last.eq(last)]
 
+        chunk_firsts, chunk_lasts = (chunk.bits & ~Cat(beside) for beside in (
+            (Const(0, 1), chunk.bits[:-1]), (chunk.bits[1:], Const(0, 1))))
+
         def next_chunk():
             m.d.comb += take_chunk.eq(1)
-            m.d.sync += [base.eq(chunk.base), bits.eq(chunk.bits), below.eq(chunk.below), bits_valid.eq(chunk_valid)]
+            m.d.sync += [
+                base.eq(chunk.base), bits_valid.eq(chunk_valid), firsts.eq(chunk_firsts), lasts.eq(chunk_lasts),
+                more_firsts.eq(without_first(chunk_firsts)), more_lasts.eq(without_first(chunk_lasts)),
+            ]
 
         with m.FSM():
             with m.State("COMPLETE"):
@@ -170,18 +185,24 @@ class WinnerList(wiring.Component):
                     with m.If(~chunk_valid & ~more):
                         add_run(run_start, channels, counts=run_open, last=1)
                         m.next = "COMPLETE"
-                with m.Elif((bits == 0) & ~run_open):
+                with m.Elif(ends_before):
+                    add_run(start, end)
+                    m.d.sync += run_open.eq(0)
+                    with m.If(lasts == 0):
+                        next_chunk()
+                with m.Elif(lasts == 0):
                     next_chunk()
-                with m.Elif(carried[CHUNK]):
+                with m.Elif(lasts == 1 << CHUNK - 1):
                     # The run goes on in the next chunk.
-                    m.d.sync += run_open.eq(1)
-                    with m.If(~run_open):
-                        m.d.sync += run_start.eq(start)
+                    m.d.sync += [run_open.eq(1), run_start.eq(start)]
                     next_chunk()
                 with m.Else():
-                    add_run(Mux(run_open, run_start, start), end)
-                    m.d.sync += [run_open.eq(0), bits.eq(ended), below.eq(ended - 1)]
-                    with m.If(ended == 0):
+                    add_run(start, end)
+                    m.d.sync += [
+                        run_open.eq(0), firsts.eq(more_firsts), lasts.eq(more_lasts),
+                        more_firsts.eq(without_first(more_firsts)), more_lasts.eq(without_first(more_lasts)),
+                    ]
+                    with m.If(more_lasts == 0):
                         next_chunk()
 
         # The walk: index, then read, then offered from registers, as multipliers follow.

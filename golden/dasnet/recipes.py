@@ -93,7 +93,7 @@ RECIPES: Mapping[str, Recipe] = {
         build=ConvNet5, dataset="cifar10", view=_CROPS,
         ranked={"pool1": "conv", "pool2": "conv", "relu3": "fc", "relu4": "fc"},
         pretraining=Schedule(epochs=40, learning_rate=2e-3, weight_decay=0.05, label_smoothing=0.05),
-        fine_tuning=Schedule(epochs=8, learning_rate=1e-3, weight_decay=0.05, distillation=0.7)),
+        fine_tuning=Schedule(epochs=40, learning_rate=2e-3, weight_decay=0.05, distillation=0.7, gradual=1 / 3)),
     "resnet20": _resnet(3),
     "resnet56": _resnet(9),
     "alexnet": Recipe(
@@ -106,7 +106,7 @@ RECIPES: Mapping[str, Recipe] = {
         build=MobileNetV1, dataset="gtsrb", view=_SIGNS,
         ranked={f"block{number}.relu1": "conv" for number in range(1, 14)},
         pretraining=Schedule(epochs=60, learning_rate=4e-3, weight_decay=0.05, label_smoothing=0.05),
-        fine_tuning=Schedule(epochs=40, learning_rate=4e-3, weight_decay=0.05, distillation=0.7, gradual=1 / 3)),
+        fine_tuning=Schedule(epochs=110, learning_rate=4e-3, weight_decay=0.05, distillation=0.7, gradual=1 / 3)),
 }
 
 
