@@ -1,6 +1,6 @@
 """The register block: starts programs, counts what they cost, and ends them with an interrupt, whatever happens."""
 
-from amaranth.hdl import Array, Module, Mux, Signal
+from amaranth.hdl import Array, Cat, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -19,12 +19,12 @@ PROFILE_HOLD = 7
 class Registers(wiring.Component):
     """AXI4-Lite slave for the map of :class:`hw.registers.Register`.
 
-    One access at a time, two cycles each; unknown addresses read 0 and ignore writes; strobes are ignored (registers
-    are written whole).
+    One access at a time, two cycles for a write, four for a read; unknown addresses read 0 and ignore writes; strobes
+    are ignored (registers are written whole).
 
     Members: ``s_axil_*``; ``start``, ``clear`` (strobes); ``program_address``, ``program_length``, ``window_base``,
     ``window_limit``; ``status``; ``read_index`` (word of the counters or of the profile that is asked for, profile when
-    ``read_profile``), ``read_value`` (the answer one cycle later).
+    ``read_profile``), ``read_value`` (the answer two cycles later).
     """
 
     def __init__(self, *, index_bits: int):
@@ -61,19 +61,20 @@ class Registers(wiring.Component):
                     with m.Case(address):
                         m.d.sync += register.eq(self.wdata)
 
-        address, asked = Signal(16), Signal()
+        # The address, then the counters' two cycles, then the answer.
+        address, asked = Signal(16), Signal(3)
         m.d.comb += [
-            self.arready.eq(~asked & ~self.rvalid),
-            self.read_profile.eq(self.araddr >= Register.PROFILE),
-            self.read_index.eq(Mux(self.read_profile, (self.araddr - Register.PROFILE) >> 2,
-                                   (self.araddr - Register.COUNTERS) >> 2)),
+            self.arready.eq((asked == 0) & ~self.rvalid),
+            self.read_profile.eq(address >= Register.PROFILE),
+            self.read_index.eq(Mux(self.read_profile, (address - Register.PROFILE) >> 2,
+                                   (address - Register.COUNTERS) >> 2)),
         ]
-        m.d.sync += asked.eq(self.arvalid & self.arready)
+        m.d.sync += asked.eq(Cat(self.arvalid & self.arready, asked))
         with m.If(self.arvalid & self.arready):
             m.d.sync += address.eq(self.araddr)
         with m.If(self.rready):
             m.d.sync += self.rvalid.eq(0)
-        with m.If(asked):
+        with m.If(asked[-1]):
             m.d.sync += [self.rvalid.eq(1), self.rdata.eq(0)]
             with m.Switch(address):
                 with m.Case(Register.IDENTITY):
@@ -127,7 +128,7 @@ class Control(wiring.Component):
         m = Module()
         error = Signal(Error, init=Error.NONE)
         starting, done = Signal(), Signal()
-        watchdog = Signal(range(WATCHDOG_CYCLES))
+        watchdog, expired = Signal(range(WATCHDOG_CYCLES)), Signal()
         m.d.sync += self.core_reset.eq(0)
         m.d.comb += [
             self.status.eq(starting | self.running | done << 1 | (error != Error.NONE) << 2 | error << 8),
@@ -138,7 +139,8 @@ class Control(wiring.Component):
         with m.FSM():
             with m.State("IDLE"):
                 with m.If(self.start):
-                    m.d.sync += [self.core_reset.eq(1), done.eq(0), error.eq(Error.NONE), watchdog.eq(0)]
+                    m.d.sync += [self.core_reset.eq(1), done.eq(0), error.eq(Error.NONE), watchdog.eq(0),
+                                 expired.eq(0)]
                     m.next = "RESET"
             with m.State("RESET"):
                 m.d.comb += starting.eq(1)
@@ -148,10 +150,12 @@ class Control(wiring.Component):
                 m.d.comb += self.core_start.eq(1)
                 m.next = "RUN"
             with m.State("RUN"):
-                m.d.sync += watchdog.eq(Mux(self.progress | ~self.axi_idle, 0, watchdog + 1))
+                moves = self.progress | ~self.axi_idle
+                m.d.sync += [watchdog.eq(Mux(moves, 0, watchdog + 1)),
+                             expired.eq((watchdog == WATCHDOG_CYCLES - 2) & ~moves)]
                 causes = (
                     (self.invalid, Error.DESCRIPTOR), (self.outside, Error.WINDOW), (self.read_failed, Error.READ),
-                    (self.write_failed, Error.WRITE), (watchdog == WATCHDOG_CYCLES - 1, Error.TIMEOUT),
+                    (self.write_failed, Error.WRITE), (expired, Error.TIMEOUT),
                 )
                 with m.If(self.finished):
                     m.d.sync += [self.running.eq(0), done.eq(1)]
@@ -176,7 +180,7 @@ class Counters(wiring.Component):
     Members: ``clear`` (strobe), ``increments`` (one amount for each of :data:`hw.registers.COUNTERS`, 16 bits each),
     ``ahead`` (level: what is read of :data:`AHEAD` is counted when this falls, for the layer that it belongs to),
     ``layer_done`` (strobe: record), ``recording`` (level: counters that the next layer's loading changes are still to
-    be recorded), ``index``, ``profile``, ``value`` (read: a word one cycle later).
+    be recorded), ``index``, ``profile``, ``value`` (read: a word two cycles later).
     """
 
     def __init__(self, *, layers: int):
@@ -221,5 +225,5 @@ class Counters(wiring.Component):
                 m.d.sync += layer.eq(layer + 1)
         counter, from_profile = Signal(32), Signal()
         m.d.sync += [counter.eq(Array(values)[self.index[:5]]), from_profile.eq(self.profile)]
-        m.d.comb += self.value.eq(Mux(from_profile, read.data, counter))
+        m.d.sync += self.value.eq(Mux(from_profile, read.data, counter))
         return m

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from amaranth.hdl import Module, Signal, Value
+from amaranth.hdl import Module, Shape, Signal, Value
 
 from .ecp5 import mult18x18d
 from .ice40 import mac16
@@ -66,7 +66,7 @@ class Multipliers:
         product = Signal((factors[0] * factors[1]).shape(), name=name, reset_less=True)
         ports = self._ports(
             pair=enable is None and widest <= self.FACTOR_BITS // 2, registers=registers, enable=enable,
-            signs=tuple(factor.shape().signed for factor in factors), name=f"{name}_block")
+            shapes=tuple(factor.shape() for factor in factors), name=f"{name}_block")
         if ports is None:
             with self._m.If(1 if enable is None else enable):
                 self._m.d.sync += product.eq(factors[0] * factors[1])
@@ -76,10 +76,10 @@ class Multipliers:
             self._m.d.comb += product.eq(ports[2])
         return product
 
-    def _ports(self, *, pair: bool, signs: tuple[bool, bool], registers: tuple[bool, bool], enable: Value | None,
+    def _ports(self, *, pair: bool, shapes: tuple[Shape, Shape], registers: tuple[bool, bool], enable: Value | None,
                name: str):
         """Operands and product of a block, or of a free half of one; None where there is none."""
-        pair = pair and self._technology is Technology.ICE40UP
+        pair, signs = pair and self._technology is Technology.ICE40UP, tuple(shape.signed for shape in shapes)
         if pair and (signs, registers) in self._half_full:
             return [port[len(port) // 2:] for port in self._half_full.pop((signs, registers))]
         if self._technology is Technology.GENERIC or self._left == 0:
@@ -88,7 +88,7 @@ class Multipliers:
             self._left -= 1
         (a_register, b_register), enable = registers, 1 if enable is None else enable
         if self._technology is Technology.ECP5:
-            return mult18x18d(self._m, a_register=a_register, b_register=b_register, enable=enable, name=name)
+            return mult18x18d(self._m, shapes=shapes, registers=registers, enable=enable, name=name)
         ports = mac16(self._m, pair=pair, a_signed=signs[0], b_signed=signs[1], a_register=a_register,
                       b_register=b_register, enable=enable, name=name)
         if pair:

@@ -65,17 +65,18 @@ class Unpacker(wiring.Component):
             "data": 8 * axi_bytes, "source": range(axi_bytes), "count": counts, "destination": 24, "fresh": 1,
             "row_ends": 1, "strip_end": 1}))
         piece_valid, piece_done = Signal(), Signal()
-        taken, left_in_row = Signal(counts), Signal(16)
+        # ``whole``: nothing of the beat has been taken.
+        taken, whole, left_in_row = Signal(counts), Signal(init=1), Signal(16)
         fresh, now_left, left_in_beat, beyond = Signal(), Signal(16), Signal(counts), Signal(signed(17))
         row_ends, beat_ends = Signal(), Signal()
         copy, mark = descriptor.act_copy, beat.count == 0
         piece_free = ~piece_valid | piece_done
         m.d.comb += [
-            fresh.eq(beat.start & (taken == 0)),
+            fresh.eq(beat.start & whole),
             now_left.eq(Mux(fresh, descriptor.in_cols, left_in_row)),
             left_in_beat.eq(beat.count - taken),
             beyond.eq(now_left - left_in_beat),
-            row_ends.eq(beyond <= 0), beat_ends.eq((beyond >= 0) | copy | mark),
+            row_ends.eq(now_left <= left_in_beat), beat_ends.eq((beyond >= 0) | copy | mark),
             self.i_beat.ready.eq(beat_ends & piece_free),
         ]
         with m.If(piece_free):
@@ -88,7 +89,7 @@ class Unpacker(wiring.Component):
             with m.If(self.i_beat.valid & ~copy & ~mark):
                 m.d.sync += [
                     left_in_row.eq(Mux(row_ends, descriptor.in_cols, beyond)),
-                    taken.eq(Mux(beat_ends, 0, taken + now_left)),
+                    taken.eq(Mux(beat_ends, 0, taken + now_left)), whole.eq(beat_ends),
                 ]
 
         # Stage 2: its bytes of one phase after the other. Kept: start of the row in the sub-plane of column phase 0,

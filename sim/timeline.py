@@ -86,7 +86,7 @@ class Timeline:
         those.
         """
         begin = self.next_run - period * times - period
-        pieces = [(max(first, begin), last, count * min(1.0, (last - begin) / (last - first)))
+        pieces = [(max(first, begin), last, count if first >= begin else count * (last - begin) / (last - first))
                   for first, last, count in self.claims if last > begin]
         if times > 1:
             self.claims.append((begin + period, self.next_run - period, chunks * (times - 1)))

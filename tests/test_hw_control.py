@@ -37,7 +37,7 @@ async def write(ctx, component, address: int, value: int, random: Random) -> tup
 
 
 async def read(ctx, component, address: int, random: Random) -> int:
-    """An AXI4-Lite read with random delays; the answer comes two cycles after the address was taken."""
+    """An AXI4-Lite read with random delays; the answer comes four cycles after the address was taken."""
     while random.random() < 0.5:
         await ctx.tick()
     ctx.set(component.araddr, address)
@@ -45,7 +45,9 @@ async def read(ctx, component, address: int, random: Random) -> int:
     await ctx.tick().until(component.arready)
     ctx.set(component.arvalid, 0)
     ctx.set(component.araddr, random.getrandbits(16))
-    await ctx.tick()
+    for _ in range(3):
+        assert not ctx.get(component.rvalid)
+        await ctx.tick()
     rule = StallRule("R")
     while True:
         r_ready = random.random() < 0.5
@@ -61,10 +63,12 @@ def test_registers():
     values = dict.fromkeys(WRITABLE, 0)
 
     async def answer(ctx):
-        """The counters' side: a word that names its index, one cycle later."""
+        """The counters' side: a word that names its index, two cycles later."""
+        before = 0
         while True:
             _, _, index, profile = await ctx.tick().sample(component.read_index, component.read_profile)
-            ctx.set(component.read_value, profile << 31 | index)
+            ctx.set(component.read_value, before)
+            before = profile << 31 | index
 
     def expected(address: int) -> int:
         if address == Register.IDENTITY:
@@ -258,6 +262,7 @@ def test_counters_and_profile(layers):
         ctx.set(component.profile, profile)
         await ctx.tick()
         ctx.set(component.index, 0)
+        await ctx.tick()
         return ctx.get(component.value)
 
     async def bench(ctx):
@@ -293,7 +298,7 @@ def test_counters_of_what_is_read_ahead():
         found = []
         for index in range(len(COUNTERS)):
             ctx.set(component.index, index)
-            await ctx.tick()
+            await ctx.tick().repeat(2)
             found.append(ctx.get(component.value))
         return found
 

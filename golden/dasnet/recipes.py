@@ -101,7 +101,7 @@ RECIPES: Mapping[str, Recipe] = {
         ranked={"pool1": "conv", "pool2": "conv", "relu3": "conv", "relu4": "conv", "pool5": "conv", "relu6": "fc",
                 "relu7": "fc"},
         pretraining=Schedule(epochs=40, learning_rate=1e-3, weight_decay=0.05, label_smoothing=0.05),
-        fine_tuning=Schedule(epochs=30, learning_rate=1e-3, weight_decay=0.05, distillation=0.7, gradual=1 / 3)),
+        fine_tuning=Schedule(epochs=80, learning_rate=2e-3, weight_decay=0.05, distillation=0.7, gradual=1 / 3)),
     "mobilenet": Recipe(
         build=MobileNetV1, dataset="gtsrb", view=_SIGNS,
         ranked={f"block{number}.relu1": "conv" for number in range(1, 14)},

@@ -159,12 +159,12 @@ class ReplyHeader(data.Struct):
 
 
 class FrameTransmitter(wiring.Component):
-    """Sends replies: header, payload, CRC. A byte a cycle, and a cycle more before the CRC.
+    """Sends replies: header, payload, CRC. A byte a cycle, and a cycle more before the CRC and behind it.
 
     Members
     -------
     i:
-        A reply's header; taken with the last byte of its CRC.
+        A reply's header; taken behind the last byte of its CRC.
     payload:
         Bytes, ``length`` of which are taken.
     o:
@@ -218,8 +218,10 @@ class FrameTransmitter(wiring.Component):
             with m.State("CRC"):
                 m.d.comb += [
                     has_byte.eq(1), byte.eq(crc.crc.word_select(count[:2], 8)), is_last.eq(count == CRC_BYTES - 1),
-                    self.i.ready.eq(load & is_last),
                 ]
                 with m.If(load & is_last):
-                    m.next = "HEADER"
+                    m.next = "TAKE"
+            with m.State("TAKE"):
+                m.d.comb += self.i.ready.eq(1)
+                m.next = "HEADER"
         return m
