@@ -74,8 +74,7 @@ class BankedBuffer(wiring.Component):
         depth = self.ring_rows * self.rings
         ports = []
         for bank in range(banks):
-            # A byte that is read while it is written may be either: nothing waits for it.
-            memory = Memory(shape=8, depth=depth, init=[], attrs={"no_rw_check": 1})
+            memory = Memory(shape=8, depth=depth, init=[])
             m.submodules[f"bank{bank}"] = memory
             ports.append((memory.write_port(), memory.read_port(domain="sync")))
 

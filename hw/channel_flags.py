@@ -39,9 +39,7 @@ class ChannelFlags(wiring.Component):
             m.d.sync += every.bit_select(Cat(self.write_operand, self.write_slot), 1).eq(self.write_all)
         reads = []
         for operand in range(2):
-            # What is read while it is written is read again before it counts.
-            m.submodules[f"operand{operand}"] = memory = Memory(
-                shape=CHUNK, depth=2 * self.chunks, init=[], attrs={"no_rw_check": 1})
+            m.submodules[f"operand{operand}"] = memory = Memory(shape=CHUNK, depth=2 * self.chunks, init=[])
             write, read = memory.write_port(), memory.read_port(domain="sync")
             reads.append(read)
             m.d.comb += [

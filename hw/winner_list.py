@@ -89,9 +89,7 @@ class WinnerList(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        # What is read while it is written is read again before it counts.
-        m.submodules.runs = runs = Memory(
-            shape=Run, depth=max(2, (self.max_channels + 1) // 2), init=[], attrs={"no_rw_check": 1})
+        m.submodules.runs = runs = Memory(shape=Run, depth=max(2, (self.max_channels + 1) // 2), init=[])
         write, read = runs.write_port(), runs.read_port(domain="sync")
         built = Signal(range(max(2, (self.max_channels + 1) // 2) + 1))
 
