@@ -11,14 +11,15 @@ MAX_EXTENT = 64
 """Rows and columns of an array at most (:class:`hw.config.EngineConfig`)."""
 REQUANTIZER_MULTIPLIERS = 4
 """Of a requantization lane (hw/requantize.py)."""
-OTHER_MULTIPLIERS = 12
-"""Of the addresses that the loader and its run streams compute (hw/loader.py, hw/run_stream.py)."""
+OTHER_MULTIPLIERS = 16
+"""Of the scores' requantizer, of addresses (hw/loader.py, hw/run_stream.py), strips (hw/write_back.py) and energies
+(hw/ranking.py)."""
 
 
 def multiplier_count(rows, columns):
     """Multiplier blocks of engines of these sizes (integers or arrays): those that :mod:`hw.boards.resources` counts.
 
-    One a PE, four a requantization lane, twelve for addresses. The vector unit and the addition have theirs of logic.
+    One a PE, four a requantization lane, sixteen others. The vector unit and the addition have theirs of logic.
     """
     lanes = np.minimum(rows, EngineConfig().requantize_lanes)
     return rows * columns + REQUANTIZER_MULTIPLIERS * lanes + OTHER_MULTIPLIERS
