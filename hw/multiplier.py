@@ -79,7 +79,8 @@ class Multipliers:
     def _ports(self, *, pair: bool, shapes: tuple[Shape, Shape], registers: tuple[bool, bool], enable: Value | None,
                name: str):
         """Operands and product of a block, or of a free half of one; None where there is none."""
-        pair, signs = pair and self._technology is Technology.ICE40UP, tuple(shape.signed for shape in shapes)
+        pair = pair and self._technology is Technology.ICE40UP
+        signs = tuple(shape.signed for shape in shapes)
         if pair and (signs, registers) in self._half_full:
             return [port[len(port) // 2:] for port in self._half_full.pop((signs, registers))]
         if self._technology is Technology.GENERIC or self._left == 0:
