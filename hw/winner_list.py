@@ -123,9 +123,9 @@ class WinnerList(wiring.Component):
             with m.If(self.i_mask.valid):
                 m.d.sync += chunks_left.eq(self.i_mask.p.chunks)
 
-        # Stage 2: the chunk in work. Of its runs not listed yet, the ``firsts`` and ``lasts`` channels; of these all but
-        # the first run's, ``more_firsts`` and ``more_lasts``: registers, because the next chunk comes behind the last
-        # run. An open run began in a chunk before.
+        # Stage 2: the chunk in work. Of its runs not listed yet, the ``firsts`` and ``lasts`` channels; of these all
+        # but the first run's, ``more_firsts`` and ``more_lasts``: registers, because the next chunk comes behind the
+        # last run. An open run began in a chunk before.
         base, bits_valid = Signal(16), Signal()
         firsts, lasts, more_firsts, more_lasts = (
             Signal(CHUNK, name=n) for n in ("firsts", "lasts", "more_firsts", "more_lasts"))
