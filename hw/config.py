@@ -33,7 +33,7 @@ class EngineConfig:
     output_ring_bytes:
         Output buffer per array column, a power of two: the results that wait for pooling and write-back.
     axi_data_bits:
-        Width of the AXI4 master: 64 or 128.
+        Width of the AXI4 master: 64 or 128, or 32 for a memory that gives no more than 4 bytes a cycle.
     requantize_lanes:
         Results requantized a cycle, 1..``rows``; a tile drains in ``columns * ceil(rows / lanes)`` cycles.
     vector_lanes:
@@ -87,7 +87,7 @@ class EngineConfig:
             object.__setattr__(self, "vector_lanes", VECTOR_TAPS * self.requantize_lanes)
         self._require("rows", 1 <= self.rows <= 64, "1..64")
         self._require("columns", 1 <= self.columns <= 64, "1..64")
-        self._require("axi_data_bits", self.axi_data_bits in (64, 128), "64 or 128")
+        self._require("axi_data_bits", self.axi_data_bits in (32, 64, 128), "32, 64 or 128")
         self._require("requantize_lanes", self.requantize_lanes >= 1, "at least 1")
         psum_tiles = self.psum_tiles
         self._require("psum_tiles", 1 <= psum_tiles <= 1024 and psum_tiles == ceil_power_of_two(psum_tiles),

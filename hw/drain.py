@@ -14,6 +14,7 @@ from .descriptor import LAYOUT, OP_VECTOR
 from .feed import Feed
 from .requantize import Parameters, Requantizer
 from .run_stream import Tile
+from .technology import BLOCK_RAM
 
 
 def select(values: list, index):
@@ -295,7 +296,8 @@ class Drain(wiring.Component):
         """
         config = self.config
         depth = max(2, config.psum_tiles * config.columns * config.drain_chunks)
-        m.submodules.psums = psums = Memory(shape=32 * config.requantize_lanes, depth=depth, init=[])
+        m.submodules.psums = psums = Memory(shape=32 * config.requantize_lanes, depth=depth, init=[],
+                                           attrs=BLOCK_RAM)
         write, read = psums.write_port(), psums.read_port(domain="sync")
         address, following, behind, behind_2 = (
             Signal(range(depth), name=n) for n in ("address", "following", "behind", "behind_2"))

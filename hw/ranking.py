@@ -8,6 +8,7 @@ from amaranth.utils import exact_log2
 
 from .descriptor import LAYOUT, Select
 from .multiplier import Multipliers
+from .technology import BLOCK_RAM
 
 LEVELS = 4
 """Levels of the histogram: each node has four children, the leaves are the 256 scores."""
@@ -82,11 +83,11 @@ class RankingUnit(wiring.Component):
         digits = (self.max_channels - 1).bit_length() + 1
         count_bits = max(digits, exact_log2(TIE_GROUP) + 1)
         energy_bits = (255**2 << digits - 1).bit_length()
-        node = data.StructLayout({
-            "counts": data.ArrayLayout(count_bits, SHARES), "energies": data.ArrayLayout(energy_bits, SHARES)})
+        node = data.ArrayLayout(data.StructLayout({"count": count_bits, "energy": energy_bits}), SHARES)
 
         m.submodules.scores = scores = Memory(
-            shape=data.ArrayLayout(8, lanes), depth=max(2, -(-self.max_channels // lanes)), init=[])
+            shape=data.ArrayLayout(8, lanes), depth=max(2, -(-self.max_channels // lanes)), init=[],
+            attrs=BLOCK_RAM)
         score_write, score_read = scores.write_port(granularity=1), scores.read_port(domain="sync")
         m.d.comb += [
             score_write.addr.eq(self.score_channel >> lane_bits),
@@ -94,36 +95,43 @@ class RankingUnit(wiring.Component):
         ]
         m.d.comb += [score_write.data[i].eq(self.score) for i in range(lanes)]
 
-        # Stage 0: the score and its energy. Stage 1: every level's node on its path, read, changed and written.
+        # Stage 0: the score's energy, and every level's node on its path, which is read. Stage 1: they are written.
         count_in, bin_in, energy_in = Signal(), Signal(8), Signal(16)
         total = Signal(energy_bits)
         # Where all win nothing is selected, so nothing would clear the histogram.
         m.d.sync += count_in.eq(self.score_valid & (descriptor.select != Select.ALL))
+        m.d.sync += energy_in.eq(0)
         with m.If(self.score_valid):
             m.d.sync += [bin_in.eq(self.score),
                          energy_in.eq(Mux(descriptor.energy_square, self.score * self.score, self.score))]
         # High in the state CLEAR: a flag of its own, because it goes to every bit of the histogram.
         clear, clear_address = Signal(init=1), Signal(range(4 ** (LEVELS - 1)))
         path = Signal(8)
-        read_nodes = []
-        for level in range(LEVELS):
-            depth = 4**level
-            m.submodules[f"level{level}"] = memory = Memory(shape=node, depth=max(depth, 2), init=[])
-            write, read = memory.write_port(), memory.read_port(domain="comb")
+        root = Signal(node)
+        for i in range(SHARES):
+            with m.If(count_in & (bin_in[6:] >= SHARES - i)):
+                m.d.sync += [root[i].count.eq(root[i].count + 1), root[i].energy.eq(root[i].energy + energy_in)]
+        with m.If(clear):
+            m.d.sync += root.eq(0)
+        read_nodes, chosen = [root], Signal(2)
+        for level in range(1, LEVELS):
+            m.submodules[f"level{level}"] = memory = Memory(
+                shape=node, depth=4**level, init=[], attrs=BLOCK_RAM)
+            write = memory.write_port(granularity=1)
+            read = memory.read_port(domain="sync", transparent_for=[write])
             child = bin_in.bit_select(8 - 2 * level - 2, 2)
-            above = bin_in[8 - 2 * level:] if level else Const(0, 1)
-            walked = path[8 - 2 * level:] if level else Const(0, 1)
+            below = 8 - 2 * level
             m.d.comb += [
-                read.addr.eq(Mux(count_in, above, walked)),
-                write.addr.eq(Mux(clear, clear_address, above)),
-                write.en.eq(count_in | clear),
+                # The walk goes from the node above to the child that it has chosen.
+                read.addr.eq(Mux(self.score_valid, self.score[below:], Cat(chosen, path[below + 2:]))),
+                read.en.eq(1), write.addr.eq(Mux(clear, clear_address, bin_in[below:])),
             ]
             for i in range(SHARES):
-                hit = (child >= SHARES - i) & ~clear
+                # While it is cleared the energy that comes in is 0.
                 m.d.comb += [
-                    write.data.counts[i].eq((read.data.counts[i] & ~clear.replicate(count_bits)) + hit),
-                    write.data.energies[i].eq(
-                        (read.data.energies[i] & ~clear.replicate(energy_bits)) + (energy_in & hit.replicate(16))),
+                    write.en[i].eq(clear | (count_in & (child >= SHARES - i))),
+                    write.data[i].count.eq(Mux(clear, 0, read.data[i].count) + ~clear),
+                    write.data[i].energy.eq(Mux(clear, 0, read.data[i].energy) + energy_in),
                 ]
             read_nodes.append(read.data)
         with m.If(clear):
@@ -145,14 +153,13 @@ class RankingUnit(wiring.Component):
         level = Signal(range(LEVELS + 1))
         from_top = Signal(data.ArrayLayout(energy_bits, SHARES))
         threshold, ties = Signal(8), Signal(count_bits)
-        chosen = Signal(2)
         shorter = Signal.like(short)
         own = Signal(node)
         with m.Switch(level):
             for n in range(LEVELS):
                 with m.Case(n):
                     m.d.comb += own.eq(read_nodes[n])
-        shares = [Mux(by_energy, own.energies[i], own.counts[i]) for i in range(SHARES)]
+        shares = [Mux(by_energy, own[i].energy, own[i].count) for i in range(SHARES)]
         without = [Signal.like(short, name=f"without{i}") for i in range(SHARES)]
         m.d.comb += [without[i].eq(short - from_top[i]) for i in range(SHARES)]
         with m.If(without[0] < 0):

@@ -7,6 +7,7 @@ from amaranth.lib.wiring import In, Out
 
 from .multiplier import Multipliers
 from .reader import beat_layout
+from .technology import BLOCK_RAM
 
 
 class Parameters(data.Struct):
@@ -158,7 +159,7 @@ class ParameterStore(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         depth = 1 << (self.columns - 1).bit_length()
-        m.submodules.memory = memory = Memory(shape=Parameters, depth=2 * depth, init=[])
+        m.submodules.memory = memory = Memory(shape=Parameters, depth=2 * depth, init=[], attrs=BLOCK_RAM)
         write, read = memory.write_port(), memory.read_port(domain="sync")
         write_bank, read_bank = Signal(), Signal()
         beat = self.i_beat
@@ -166,13 +167,16 @@ class ParameterStore(wiring.Component):
         record = Signal(128)
         complete = Signal()
         m.d.comb += beat.ready.eq(1)
-        if self.axi_bytes == 16:
+        beats = 16 // self.axi_bytes
+        if beats == 1:
             m.d.comb += [record.eq(beat.p.data), complete.eq(beat.valid)]
         else:
-            low, second = Signal(64), Signal()
-            m.d.comb += [record.eq(Cat(low, beat.p.data)), complete.eq(beat.valid & second & ~beat.p.start)]
+            # The beats of a record so far; a group starts one.
+            held, number = Signal(128 - 8 * self.axi_bytes), Signal(range(beats))
+            m.d.comb += [record.eq(Cat(held, beat.p.data)),
+                         complete.eq(beat.valid & (number == beats - 1) & ~beat.p.start)]
             with m.If(beat.valid):
-                m.d.sync += [low.eq(beat.p.data), second.eq(beat.p.start | ~second)]
+                m.d.sync += [held.eq(record[8 * self.axi_bytes:]), number.eq(Mux(beat.p.start, 1, number + 1))]
         now = Signal.like(column)
         m.d.comb += now.eq(Mux(beat.p.start, 0, column))
         last = Signal()

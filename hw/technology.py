@@ -2,6 +2,9 @@
 
 from enum import Enum
 
+BLOCK_RAM = {"ram_style": "block"}
+"""Attributes of a small memory that is to be made of block RAM, not of LUTs: LUTs are what FPGAs are short of."""
+
 
 class Technology(Enum):
     """A family of devices; a member may be given as the platform where there is no board, as for a netlist alone."""

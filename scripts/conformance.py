@@ -12,6 +12,8 @@ ENGINES = {
               "max_channels": 2048, "output_ring_bytes": 256, "requantize_lanes": 2, "rank_lanes": 16},
     "odd": {"rows": 7, "columns": 5, "axi_data_bits": 128, "act_buffer_bytes": 9216, "weight_buffer_bytes": 5120,
             "output_ring_bytes": 512, "requantize_lanes": 3, "rank_lanes": 8, "vector_lanes": 3, "psum_tiles": 4},
+    "narrow": {"rows": 2, "columns": 4, "axi_data_bits": 32, "act_buffer_bytes": 16384, "weight_buffer_bytes": 8192,
+               "output_ring_bytes": 512, "requantize_lanes": 1, "rank_lanes": 8, "max_channels": 1024},
     "imagenet": {"rows": 7, "columns": 32},
     "wide": {"rows": 8, "columns": 16, "axi_data_bits": 64, "act_buffer_bytes": 16384, "weight_buffer_bytes": 16384},
     "default": {},
@@ -40,6 +42,7 @@ def conformance(jobs: int, seed: int, memory: str, names: tuple[str, ...], max_m
     Engines (rows x columns, AXI bits, activation and weight buffer):
       small    4x4    64  4 and 4 KiB
       odd      7x5   128  9 and 5 KiB
+      narrow   2x4    32  16 and 8 KiB
       imagenet 7x32  128  128 and 128 KiB
       wide     8x16   64  16 and 16 KiB
       default  16x16 128  128 and 128 KiB

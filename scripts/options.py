@@ -66,17 +66,17 @@ _SIZES = (
 
 def engine_options(command: Callable) -> Callable:
     """Add the engine's sizes; :func:`engine_config` takes them."""
-    return _add_sizes(command, {name: default for name, default, _ in _SIZES} | {"axi-width": "128"}, True)
+    return _add_sizes(command, {name: default for name, default, _ in _SIZES} | {"axi-width": "128"}, True, (64, 128))
 
 
 def board_engine_options(command: Callable) -> Callable:
     """Add the engine's sizes, None unless given, so that those of a board hold; of no board, the usual defaults."""
-    return _add_sizes(command, {}, "the board's")
+    return _add_sizes(command, {}, "the board's", (32, 64, 128))
 
 
-def _add_sizes(command: Callable, defaults: Mapping[str, Any], shown: bool | str) -> Callable:
-    axi = click.option("--axi-width", type=click.Choice(["64", "128"]), default=defaults.get("axi-width"),
-                       show_default=shown, help="Data bits of the AXI4 master.")
+def _add_sizes(command: Callable, defaults: Mapping[str, Any], shown: bool | str, widths: tuple[int, ...]) -> Callable:
+    axi = click.option("--axi-width", type=click.Choice([str(width) for width in widths]),
+                       default=defaults.get("axi-width"), show_default=shown, help="Data bits of the AXI4 master.")
     command = axi(command)
     for name, _, text in reversed(_SIZES):
         command = click.option(f"--{name}", type=int, default=defaults.get(name), show_default=shown,

@@ -105,8 +105,9 @@ def _synthesize(board: "Board", config: "EngineConfig", frequency: float, seeds:
         versions = tool_versions()
     except ToolMissing as error:
         raise Refusal(str(error)) from None
-    if config.axi_data_bits != 64:
-        raise Refusal(f"--axi-width: expected 64, that of the board's memory, got {config.axi_data_bits}")
+    if config.axi_data_bits != board.config.axi_data_bits:
+        raise Refusal(f"--axi-width: expected {board.config.axi_data_bits}, that of the board's memory, "
+                      f"got {config.axi_data_bits}")
     dividers = _clock(board, frequency)
     utilization = _utilization(layer, config)
     config = _fit(board, config)

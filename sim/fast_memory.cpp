@@ -35,8 +35,9 @@ unsigned char memory_response(unsigned long long address, unsigned int bytes) {
 }
 
 unsigned long long memory_read(unsigned long long address) {
-    uint64_t data;
-    std::memcpy(&data, memory + address, sizeof data);
+    uint64_t data = 0;
+    if (address + sizeof data <= memory_size) std::memcpy(&data, memory + address, sizeof data);
+    else std::memcpy(&data, memory + address, memory_size - address);
     return data;
 }
 

@@ -9,7 +9,7 @@
 
 module fast_memory #(
     parameter int ADDRESS_BITS = 32,
-    parameter int DATA_BITS = 128,  // a multiple of 64
+    parameter int DATA_BITS = 128,  // 32, or a multiple of 64
     parameter int READ_LATENCY = 16,  // at least 2
     parameter int WRITE_LATENCY = 8,  // at least 2
     parameter int OUTSTANDING = 64  // a power of two
@@ -52,6 +52,7 @@ module fast_memory #(
         input longint unsigned address, input longint unsigned data, input byte unsigned strobe);
 
     localparam int BYTES = DATA_BITS / 8;
+    localparam int WORD = DATA_BITS < 64 ? DATA_BITS : 64;  // bits of an access to the storage
     localparam int INDEX_BITS = $clog2(OUTSTANDING);
 
     typedef struct {
@@ -103,8 +104,8 @@ module fast_memory #(
                     logic [1:0]      response;
                     address  = beat_address(read.address, read_beat);
                     response = 2'(memory_response(address, BYTES));
-                    for (int i = 0; i < DATA_BITS / 64; i++)
-                        rdata[64*i+:64] <= response == 0 ? memory_read(address + 64'(8 * i)) : 0;
+                    for (int i = 0; i < DATA_BITS / WORD; i++)
+                        rdata[WORD*i+:WORD] <= response == 0 ? WORD'(memory_read(address + 64'(WORD / 8 * i))) : 0;
                     rid    <= read.id;
                     rresp  <= response;
                     rlast  <= read_beat == read.last_beat;
@@ -159,9 +160,10 @@ module fast_memory #(
                 address = beat_address(write.address, write_beat);
                 worst   = 2'(memory_response(address, BYTES));
                 if (worst == 0) begin
-                    for (int i = 0; i < DATA_BITS / 64; i++)
-                        if (memory_write(address + 64'(8 * i), wdata[64*i+:64], wstrb[8*i+:8]) != 0)
-                            $fatal(1, "write at 0x%0h is outside the window", address + 64'(8 * i));
+                    for (int i = 0; i < DATA_BITS / WORD; i++)
+                        if (memory_write(address + 64'(WORD / 8 * i), 64'(wdata[WORD*i+:WORD]),
+                                         8'(wstrb[WORD/8*i+:WORD/8])) != 0)
+                            $fatal(1, "write at 0x%0h is outside the window", address + 64'(WORD / 8 * i));
                 end
                 if (write_response > worst) worst = write_response;
                 if (wlast != (write_beat == write.last_beat))

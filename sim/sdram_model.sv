@@ -1,8 +1,8 @@
 // A 32 MB SDR SDRAM (4 banks of 8192 rows of 512 words of 16 bits), cycle by cycle, that checks what it is told.
 //
 // A violation ends the simulation with the name of the parameter or rule that was broken. Inputs count at the rising
-// edge of `clk`; a word read is on `dq_o` at the edge CAS latency after READ's, and noise at all others. Bursts of 4
-// words in sequence only; no auto precharge, no power-down. `cke` low: as before power-up, with the contents kept.
+// edge of `clk`; a word read is on `dq_o` at the edge CAS latency after READ's, and noise at all others. Bursts of 2
+// or 4 words in sequence only; no auto precharge, no power-down. `cke` low: as before power-up, with the contents kept.
 //
 // Storage: the host buffer of fast_memory.cpp, at byte address {row, bank, column, 0}. The buffer may be shorter than
 // 32 MB; an access beyond it is a violation.
@@ -50,7 +50,6 @@ module sdram_model #(
         input longint unsigned address, input longint unsigned data, input byte unsigned strobe);
 
     localparam int BANKS = 4;
-    localparam int BURST = 4;
     localparam longint NEVER = -1_000_000_000;
 
     typedef enum logic [2:0] {  // {ras_n, cas_n, we_n}
@@ -105,6 +104,7 @@ module sdram_model #(
     bit          closed_once, mode_set;
     int          refreshes;
     int          cas_latency = 2;
+    int          burst = 4;  // words of one
     int          owed;  // ps since the last refresh that was not late
 
     bit          is_open     [BANKS];
@@ -182,7 +182,8 @@ module sdram_model #(
                 if (!closed_once || refreshes < INITIAL_REFRESHES)
                     $fatal(1, "initialization: LOAD MODE after %0d refreshes in cycle %0d", refreshes, now);
                 cas_latency = int'(a[6:4]);
-                if ({ba, a[12:7], a[3:0]} != 12'b0010 || cas_latency < 2 || cas_latency > 3)
+                burst       = 1 << a[2:0];
+                if ({ba, a[12:7], a[3]} != 0 || burst < 2 || burst > 4 || cas_latency < 2 || cas_latency > 3)
                     $fatal(1, "LOAD MODE: mode 0x%0h in cycle %0d", a, now);
                 if (clock < (cas_latency == 2 ? t_ck2 : t_ck3))
                     $fatal(1, "tCK: %0d ps with CAS latency %0d", clock, cas_latency);
@@ -230,9 +231,9 @@ module sdram_model #(
                 if (!is_open[ba]) $fatal(1, "%s: bank %0d is closed in cycle %0d", command.name(), ba, now);
                 if (a[10]) $fatal(1, "%s: auto precharge in cycle %0d", command.name(), now);
                 if (burst_left > 0) $fatal(1, "%s: cuts a burst in cycle %0d", command.name(), now);
-                if (a[12:9] != 0 || a[1:0] != 0) $fatal(1, "%s: column 0x%0h in cycle %0d", command.name(), a, now);
+                if (a[12:9] != 0 || (int'(a) & (burst - 1)) != 0) $fatal(1, "%s: column 0x%0h in cycle %0d", command.name(), a, now);
                 require("tRCD", activated[ba], t_rcd);
-                burst_left   = BURST;
+                burst_left   = burst;
                 burst_write  = command == WRITE;
                 burst_bank   = ba;
                 burst_column = a[8:0];

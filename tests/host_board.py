@@ -10,7 +10,7 @@ from hw.registers import COUNTERS, IDENTITY_VALUE, PROFILE_WORDS, Register
 
 from .test_hw_link_client import STATUS_ADDRESS, Board
 
-CONFIG = EngineConfig(rows=2, columns=2, axi_data_bits=64, requantize_lanes=1, vector_lanes=1, act_buffer_bytes=4096,
+CONFIG = EngineConfig(rows=2, columns=2, axi_data_bits=32, requantize_lanes=1, vector_lanes=1, act_buffer_bytes=4096,
                       weight_buffer_bytes=4096, output_ring_bytes=256, psum_tiles=4, max_channels=256, rank_lanes=8,
                       outstanding_reads=4, profile_layers=4)
 CLOCK_HZ = 50_000_000

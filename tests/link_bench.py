@@ -19,7 +19,7 @@ STATUS_ADDRESS = 0x08
 CYCLES_PER_MILLISECOND, QUIET_MILLISECONDS = 8, 3
 QUIET = CYCLES_PER_MILLISECOND * QUIET_MILLISECONDS
 MEMORY_SIZE = 1 << 14
-BURST_LIMIT = 128
+BURST_LIMIT = 64
 """Bytes of memory that a burst may not leave."""
 
 
@@ -45,7 +45,7 @@ class Bus:
         return 2 if address >= MEMORY_SIZE or address in self.errors else 0
 
     def check_burst(self, address: int, length: int):
-        """The rules of :class:`hw.axi.AxiSignature`, and that no burst leaves its 128 bytes."""
+        """The rules of :class:`hw.axi.AxiSignature`, and that no burst leaves its 64 bytes."""
         limit = self.word_bytes if self.lite else BURST_LIMIT
         assert address % self.word_bytes == 0 and address % limit + (length + 1) * self.word_bytes <= limit
         self.bursts.append((address, length + 1))
@@ -126,7 +126,7 @@ class ByteLink(wiring.Component):
         self.bus_milliseconds = bus_milliseconds
         super().__init__({
             "i": In(stream.Signature(ReceivedByte, always_ready=True)), "o": Out(stream.Signature(8)),
-            "axi": Out(AxiSignature(data_bits=64)), "registers": Out(AxiLiteSignature()), "irq": In(1),
+            "axi": Out(AxiSignature(data_bits=32)), "registers": Out(AxiLiteSignature()), "irq": In(1),
         })
 
     def elaborate(self, platform):
@@ -155,7 +155,7 @@ class Host:
     def __init__(self, *, seed: int = 0, share: float = 1, bus_milliseconds: int = 2000):
         self.random, self.share = Random(seed), share
         self.link = ByteLink(bus_milliseconds=bus_milliseconds)
-        self.memory = Bus(self.link.axi, word_bytes=8, random=self.random, share=share)
+        self.memory = Bus(self.link.axi, word_bytes=4, random=self.random, share=share)
         self.registers = Bus(self.link.registers, word_bytes=4, random=self.random, share=share)
         self.received, self.sequence = bytearray(), 0
 

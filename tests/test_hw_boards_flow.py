@@ -31,7 +31,7 @@ from hw.technology import Technology
 from .board_design import small_design
 
 SMALL = EngineConfig(rows=2, columns=2, act_buffer_bytes=2048, weight_buffer_bytes=4096, output_ring_bytes=256,
-                     axi_data_bits=64, requantize_lanes=1, vector_lanes=1, psum_tiles=4, max_channels=512, rank_lanes=8,
+                     axi_data_bits=32, requantize_lanes=1, vector_lanes=1, psum_tiles=4, max_channels=512, rank_lanes=8,
                      outstanding_reads=2, profile_layers=16)
 BOARD = BOARDS["ulx3s-12f"]
 LIBMAP = "memory_libmap -lib +/lattice/lutrams_trellis.txt -lib +/lattice/brams_16kd.txt"
@@ -327,7 +327,7 @@ def test_blocks_of_cells(cell, block):
 
 
 def test_summary(placement):
-    config = EngineConfig(rows=2, columns=4, axi_data_bits=64)
+    config = EngineConfig(rows=2, columns=4, axi_data_bits=32)
     other = Placement(seed=6, clocks={"clock": Clock(achieved=91.234, asked=100)}, used={}, available={},
                       critical_path=[])
     found = summary(board=BOARD, config=config, frequency_mhz=100, placements=[placement, other], layer="net/conv",

@@ -19,7 +19,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from cocotb_tools.check_results import get_results
 
-from hw.boards.sdram import SdramController
+from hw.boards.sdram import DATA_BITS, SdramController
 from hw.boards.sdram_timing import MINIMA, SdramTiming
 from sim import verilator
 
@@ -45,9 +45,9 @@ TOO_SLOW = {name: replace(CHIPS["slow"], **{f"{name}_ns": getattr(CHIPS["slow"],
 
 PORTS = {
     "arid": In(1), "araddr": In(32), "arlen": In(8), "arvalid": In(1), "arready": Out(1),
-    "rdata": Out(64), "rresp": Out(2), "rlast": Out(1), "rvalid": Out(1), "rready": In(1),
+    "rdata": Out(DATA_BITS), "rresp": Out(2), "rlast": Out(1), "rvalid": Out(1), "rready": In(1),
     "awid": In(1), "awaddr": In(32), "awlen": In(8), "awvalid": In(1), "awready": Out(1),
-    "wdata": In(64), "wstrb": In(8), "wlast": In(1), "wvalid": In(1), "wready": Out(1),
+    "wdata": In(DATA_BITS), "wstrb": In(DATA_BITS // 8), "wlast": In(1), "wvalid": In(1), "wready": Out(1),
     "bresp": Out(2), "bvalid": Out(1), "bready": In(1),
 }
 MEMBERS = {
@@ -193,6 +193,8 @@ INIT = [["NOP", 2000, MASKED], ["PRECHARGE", 1, ALL | MASKED], ["NOP", 2, MASKED
         *[["REFRESH", 1, MASKED], ["NOP", 6, MASKED]] * 8, ["MODE", 1, {"address": 0x22} | MASKED], ["NOP", 1, {}]]
 """Power-up of a chip at 100 MHz that takes 20 us to start."""
 OPEN = [*INIT, ["ACTIVE", 1, {}], ["NOP", 2, {}]]
+OPEN_PAIRS = [*INIT[:-2], ["MODE", 1, {"address": 0x21} | MASKED], *OPEN[-3:]]
+"""With bursts of two words, the others with four."""
 
 
 @pytest.mark.parametrize(("named", "steps"), [
@@ -214,6 +216,8 @@ OPEN = [*INIT, ["ACTIVE", 1, {}], ["NOP", 2, {}]]
     ("READ", [*OPEN, ["READ", 1, ALL]]),
     ("READ", [*OPEN, ["READ", 1, {}], ["NOP", 2, {}], ["READ", 1, {}]]),
     ("READ", [*OPEN, ["READ", 1, {"address": 2}]]),
+    ("READ", [*OPEN_PAIRS, ["READ", 2, {}]]),
+    ("READ", [*OPEN_PAIRS, ["READ", 1, {"address": 1}]]),
     ("PRECHARGE", [*OPEN, ["NOP", 2, {}], ["READ", 1, {}], ["NOP", 2, {}], ["PRECHARGE", 1, {}]]),
     ("tWR", [*OPEN, ["WRITE", 1, DRIVEN], ["NOP", 3, DRIVEN], ["PRECHARGE", 1, {}]]),
     ("BURST TERMINATE", [*OPEN, ["TERMINATE", 1, {}]]),
@@ -239,6 +243,16 @@ def test_the_chip_reads_and_writes(tmp_path):
     image = "cdab02abcd05060708090a0b0c0d0e0f"
     text = simulate(tmp_path, ["chip"], CHIPS["100 MHz"], {
         "chosen": len(CHIPS), "steps": steps, "words": words, "image": image})
+    assert not text, text
+
+
+def test_the_chip_reads_pairs(tmp_path):
+    """Bursts of two words follow each other every second cycle."""
+    steps = [*OPEN_PAIRS, ["READ", 1, {"address": 6}], ["NOP", 1, {}], ["READ", 1, {"address": 2}], ["NOP", 4, {}]]
+    at = sum(cycles for _, cycles, _ in OPEN)
+    words = {at + 3: 0x0D0C, at + 4: 0x0F0E, at + 5: 0x0504, at + 6: 0x0706}
+    text = simulate(tmp_path, ["chip"], CHIPS["100 MHz"], {
+        "chosen": len(CHIPS), "steps": steps, "words": words, "image": bytes(range(16)).hex()})
     assert not text, text
 
 

@@ -129,9 +129,9 @@ def test_identity_is_enough_to_build_programs(board):
     assert found == {"board": board.name, "clock_hz": 100 * MHZ, "memory_bytes": 32 << 20}
 
 
-def test_the_memory_is_64_bits_wide():
+def test_the_memory_is_32_bits_wide():
     found = refusal(System, board="b", config=EngineConfig(), clock_hz=100 * MHZ, baud=MHZ)
-    assert found == "axi_data_bits: expected 64, the memory's, got 128"
+    assert found == "axi_data_bits: expected 32, the memory's, got 128"
 
 
 def plain_names(prefix: str, names: str) -> dict[str, str]:
@@ -149,12 +149,12 @@ SLAVE = plain_names("s_axil", "aw_valid aw_ready aw_address w_valid w_ready w_da
 
 
 @pytest.mark.parametrize("signature, prefix, names, ours_drive", [
-    (AxiSignature(data_bits=64).flip(), "m_axi", MASTER, "ar_ready r_valid r_data r_response r_last aw_ready w_ready "
+    (AxiSignature(data_bits=32).flip(), "m_axi", MASTER, "ar_ready r_valid r_data r_response r_last aw_ready w_ready "
      "b_valid b_response"),
     (AxiLiteSignature(), "s_axil", SLAVE, "aw_valid aw_address w_valid w_data b_ready ar_valid ar_address r_ready"),
 ])
 def test_axi_meets_the_engine_s_ports(signature, prefix, names, ours_drive):
-    config = EngineConfig(rows=2, columns=2, axi_data_bits=64)
+    config = EngineConfig(rows=2, columns=2, axi_data_bits=32)
     engine, ours = ends_only(Engine)(config=config).signature.create(), signature.create()
     m = Module()
     connect_axi(m, ours, engine, prefix)
@@ -196,7 +196,7 @@ def test_who_is_connected_to_whom(monkeypatch):
     made = []
     monkeypatch.setattr("hw.boards.system.Engine", lambda **parameters: made.append(ends_only(Engine)(**parameters))
                         or made[-1])
-    config = EngineConfig(rows=2, columns=2, axi_data_bits=64)
+    config = EngineConfig(rows=2, columns=2, axi_data_bits=32)
     system = System(board="b", config=config, clock_hz=25 * MHZ, baud=MHZ)
 
     async def bench(ctx):
@@ -250,7 +250,7 @@ def test_leds_blink_and_stay_lit_for_a_while(monkeypatch):
     for cls in (Engine, HostLink, SdramController):
         monkeypatch.setattr(f"hw.boards.system.{cls.__name__}", ends_only(cls))
     monkeypatch.setattr("hw.boards.system.BLINK_HZ", 1_000_000)
-    system = System(board="b", config=EngineConfig(rows=2, columns=2, axi_data_bits=64), clock_hz=26 * MHZ, baud=MHZ)
+    system = System(board="b", config=EngineConfig(rows=2, columns=2, axi_data_bits=32), clock_hz=26 * MHZ, baud=MHZ)
 
     async def bench(ctx):
         ctx.set(system.link.tx, 1)

@@ -12,7 +12,7 @@ from hw.config import ConfigError, EngineConfig, ceil_div, ceil_power_of_two
 
 @pytest.mark.parametrize(("field", "value", "expected"), [
     ("rows", 0, "1..64"), ("rows", 65, "1..64"), ("columns", 0, "1..64"), ("columns", 65, "1..64"),
-    ("axi_data_bits", 32, "64 or 128"), ("axi_data_bits", 256, "64 or 128"),
+    ("axi_data_bits", 16, "32, 64 or 128"), ("axi_data_bits", 256, "32, 64 or 128"),
     ("requantize_lanes", 0, "at least 1"), ("vector_lanes", 0, "1..62"), ("vector_lanes", -1, "1..62"),
     ("psum_tiles", 0, "a power of two, 1..1024"), ("psum_tiles", 12, "a power of two, 1..1024"),
     ("psum_tiles", 2048, "a power of two, 1..1024"), ("max_channels", 0, "1..65535"),

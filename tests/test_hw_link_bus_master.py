@@ -8,7 +8,7 @@ from hw.link.bus_master import BusMaster
 from tests.hw_helpers import PERIOD, simulate
 from tests.link_bench import MEMORY_SIZE, Bus
 
-MEMORY = {"word_bytes": 8, "burst_words": 16}
+MEMORY = {"word_bytes": 4, "burst_words": 16}
 REGISTERS = {"word_bytes": 4, "burst_words": 1}
 
 

@@ -25,7 +25,7 @@ def test_error_responses():
                 reply = await host.ask(ctx, command, sequence=1, **fields)
                 assert (reply.status, reply.payload) == (Status.BUS_ERROR, b"")
             if command == Command.WRITE_MEMORY:
-                assert host.memory.bursts == [(0x100, 16), (0x180, 16)]
+                assert host.memory.bursts == [(0x100, 16), (0x140, 16), (0x180, 16)]
             if command == Command.WRITE_REGISTERS:
                 assert host.registers.bursts == [(0x1C, 1), (0x20, 1)]
             assert (await host.ask(ctx, Command.READ_MEMORY, sequence=2, length=8)).status == Status.OK

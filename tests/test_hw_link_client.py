@@ -115,8 +115,8 @@ def test_memory_and_registers():
     done.clear()
     assert link.read_memory(0x100, len(data), progress=lambda *values: done.append(values)) == data
     assert done == [(1024, 2056), (2048, 2056), (2056, 2056)]
-    array = np.arange(-6, 6, dtype=np.int8).reshape(3, 4)
-    with pytest.raises(ValueError, match=r"^address and length: expected multiples of 8, got 0x0 and 12$"):
+    array = np.arange(-7, 7, dtype=np.int8).reshape(2, 7)
+    with pytest.raises(ValueError, match=r"^address and length: expected multiples of 4, got 0x0 and 14$"):
         link.write_memory(0, array)
     with pytest.raises(ValueError, match=r"^address: expected 0 to 2\^32 - 16, got 0xfffffff8$"):
         link.read_memory(0xFFFFFFF8, 16)
@@ -205,8 +205,8 @@ def test_refusals():
     with pytest.raises(LinkError, match=r"^board: the board refuses: bus error$") as caught:
         link.read_memory(0xFFF8, 16)
     assert not isinstance(caught.value, LinkLost)
-    board.identity, board.version = b"", 2
-    with pytest.raises(LinkError, match=r"^board: expected version 1 of the link, the board has 02$"):
+    board.identity, board.version = b"", VERSION + 1
+    with pytest.raises(LinkError, match=r"^board: expected version 2 of the link, the board has 03$"):
         Link(board, timeout=TIMEOUT)
 
 

@@ -15,15 +15,15 @@ def test_every_command(share):
     async def bench(ctx):
         reply = await host.ask(ctx, Command.IDENTIFY)
         assert (reply.status, reply.payload) == (Status.OK, bytes([VERSION]) + IDENTITY)
-        for address, length in ((0, 8), (0x78, 16), (0x3F8, 152), (MEMORY_SIZE - longest, longest)):
+        for address, length in ((0, 4), (0x3C, 8), (0x3F8, 76), (MEMORY_SIZE - longest, longest)):
             data = host.random.randbytes(length)
             before = bytes(host.memory.memory)
             host.memory.writes.clear()
             reply = await host.ask(ctx, Command.WRITE_MEMORY, address=address, payload=data)
             assert (reply.status, reply.payload) == (Status.OK, b"")
-            assert host.memory.writes == words(data, 8, address)
+            assert host.memory.writes == words(data, 4, address)
             assert host.memory.memory == before[:address] + data + before[address + length:]
-            around = max(0, address - 8)
+            around = max(0, address - 4)
             reply = await host.ask(ctx, Command.READ_MEMORY, address=around, length=length)
             assert (reply.status, reply.payload) == (Status.OK, bytes(host.memory.memory[around:around + length]))
         for address, length in ((4, 4), (0x1000, 28)):
@@ -35,10 +35,10 @@ def test_every_command(share):
             assert (reply.status, reply.payload) == (Status.OK, data)
         reply = await host.ask(ctx, Command.READ_REGISTERS, address=MEMORY_SIZE - longest, length=longest)
         assert (reply.status, reply.payload) == (Status.OK, bytes(host.registers.memory[-longest:]))
-        # Bursts are as long as 128 bytes allow: those of the first three writes and of the reads around them.
-        assert host.memory.bursts[:11] == [
-            (0, 1), (0, 1), (0x78, 1), (0x80, 1), (0x70, 2), (0x3F8, 1), (0x400, 16), (0x480, 2),
-            (0x3F0, 2), (0x400, 16), (0x480, 1)]
+        # Bursts are as long as 64 bytes allow: those of the first three writes and of the reads around them.
+        assert host.memory.bursts[:10] == [
+            (0, 1), (0, 1), (0x3C, 1), (0x40, 1), (0x38, 2), (0x3F8, 2), (0x400, 16), (0x440, 1),
+            (0x3F4, 3), (0x400, 16)]
 
     host.run(bench)
 
@@ -77,9 +77,9 @@ def test_wait():
 
 
 @pytest.mark.parametrize(("command", "fields"), [
-    (Command.READ_MEMORY, {"address": 4, "length": 8}), (Command.READ_MEMORY, {"address": 8, "length": 12}),
+    (Command.READ_MEMORY, {"address": 6, "length": 8}), (Command.READ_MEMORY, {"address": 8, "length": 10}),
     (Command.READ_MEMORY, {"address": 8}), (Command.WRITE_MEMORY, {"address": 1, "payload": WORD}),
-    (Command.WRITE_MEMORY, {"address": 8, "payload": WORD[:4]}), (Command.WRITE_MEMORY, {"address": 8}),
+    (Command.WRITE_MEMORY, {"address": 8, "payload": WORD[:3]}), (Command.WRITE_MEMORY, {"address": 8}),
     (Command.READ_REGISTERS, {"address": 2, "length": 4}), (Command.READ_REGISTERS, {"address": 4, "length": 6}),
     (Command.READ_REGISTERS, {"address": 0x10000, "length": 4}), (Command.READ_REGISTERS, {}),
     (Command.WRITE_REGISTERS, {"address": 3, "payload": WORD}),
@@ -92,7 +92,7 @@ def test_arguments_that_are_refused(command, fields):
         reply = await host.ask(ctx, command, **fields)
         assert (reply.status, reply.payload) == (Status.BAD_ARGUMENT, b"")
         assert (await host.ask(ctx, Command.WRITE_MEMORY, payload=WORD)).status == Status.OK
-        assert host.writes == words(WORD, 8, 0)
+        assert host.writes == words(WORD, 4, 0)
 
     host.run(bench)
 
@@ -131,7 +131,7 @@ def test_a_repeated_write_is_executed_once():
             assert (await host.ask(ctx, command, sequence=5, address=16, payload=WORD)).status == Status.OK
             assert (await host.ask(ctx, Command.READ_MEMORY, sequence=6, length=8)).status == Status.OK
             assert (await host.ask(ctx, command, sequence=5, address=16, payload=WORD)).status == Status.OK
-        assert host.memory.writes == words(WORD, 8, 16) * 5
+        assert host.memory.writes == words(WORD, 4, 16) * 5
         assert host.registers.writes == words(WORD, 4, 16) * 5
         # A read is executed again, and shows what is new.
         for data in (WORD, WORD[::-1]):

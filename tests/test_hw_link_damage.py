@@ -10,7 +10,7 @@ from tests.link_bench import QUIET, Host, words
 
 WORD = bytes.fromhex("0123456789abcdef")
 FRAME = encode_request(sequence=7, command=Command.WRITE_MEMORY, address=0x40, payload=WORD)
-WRITES = words(WORD, 8, 0x40)
+WRITES = words(WORD, 4, 0x40)
 SHORT_FRAME = encode_request(sequence=7, command=Command.WRITE_REGISTERS, address=4, payload=WORD[:4])
 
 
@@ -81,7 +81,7 @@ def test_too_long(command, length, bytes_sent):
         assert not host.received, "a refusal before the line is quiet"
         assert (await host.reply(ctx)).status == Status.TOO_LONG
         assert (await host.ask(ctx, Command.WRITE_MEMORY, sequence=1, payload=WORD)).status == Status.OK
-        assert host.writes == words(WORD, 8, 0)
+        assert host.writes == words(WORD, 4, 0)
 
     host.run(bench)
 

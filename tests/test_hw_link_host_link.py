@@ -31,7 +31,7 @@ class SimulatedPort:
         self.link = HostLink(cycles_per_bit=CYCLES_PER_BIT, cycles_per_millisecond=CYCLES_PER_MILLISECOND,
                              identity=IDENTITY, quiet_milliseconds=5, bus_milliseconds=60)
         random = Random(1)
-        self.memory = Bus(self.link.axi, word_bytes=8, random=random, share=0.7)
+        self.memory = Bus(self.link.axi, word_bytes=4, random=random, share=0.7)
         self.registers = Bus(self.link.registers, word_bytes=4, random=random, share=0.7)
         self.to_board, self.from_board, self.damage = deque(), bytearray(), deque()
         self.running, self.lose, self.interrupt_at, self.now, self.timeout = True, 0, None, 0, 0.0

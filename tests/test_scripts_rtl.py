@@ -142,13 +142,15 @@ def test_simulate_refuses_what_the_network_cannot_take(network, capsys):
                                        "[1, 28, 28], got one of [3, 6, 9]\n")
 
 
-def test_conformance(tmp_path, capsys):
+@pytest.mark.parametrize(("config", "memory"), [("small", "stall"), ("narrow", "fast")])
+def test_conformance(config, memory, tmp_path, capsys):
     report = tmp_path / "report.json"
-    assert main(["conformance", "--jobs", "8", "--config", "small", "--max-macs", "60000", "--json", str(report)]) == 0
+    assert main(["conformance", "--jobs", "8", "--config", config, "--memory", memory, "--max-macs", "60000", "--json",
+                 str(report)]) == 0
     found = json.loads(report.read_text())
     assert (found["jobs"], found["run"] + found["refused"], found["failures"]) == (8, 8, [])
     assert found["bit_exact"] == found["bytes_as_predicted"] == found["run"] > 0
-    assert found["engines"] == ["small"] and found["memory"] == "stall" and found["occurred"]["partial group"] > 0
+    assert found["engines"] == [config] and found["memory"] == memory and found["occurred"]["partial group"] > 0
     assert "bit-exact: " in capsys.readouterr().out
 
 

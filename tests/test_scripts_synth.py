@@ -60,7 +60,7 @@ def idle(monkeypatch):
     ("--board ulx3s-85f --rows 0", "--rows: expected 1..64, got 0"),
     ("--board ulx3s-85f --weight-buffer-bytes 1000",
      "--weight-buffer-bytes: expected a multiple of 16 from .*, got 1000"),
-    ("--board ulx3s-85f --axi-width 128", "--axi-width: expected 64, that of the board's memory, got 128"),
+    ("--board ulx3s-85f --axi-width 128", "--axi-width: expected 32, that of the board's memory, got 128"),
     ("--board ulx3s-85f --frequency 150", "--frequency: clock_hz: expected .*, got 150000000"),
     ("--board ulx3s-85f --frequency -5", "Invalid value for '--frequency': -5.0 is not in the range x>0."),
     ("--board ulx3s-85f --layer conv1", "--layer: expected NETWORK/LAYER, got conv1"),

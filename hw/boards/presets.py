@@ -32,14 +32,14 @@ def _ulx3s(size: int, **fields) -> Board:
 
 BOARDS = {board.name: board for board in (
     _ulx3s(85, lut4s=83_640, multipliers=156, block_rams=208, frequency_mhz=100, config=EngineConfig(
-        rows=8, columns=16, axi_data_bits=64, requantize_lanes=2, vector_lanes=4, act_buffer_bytes=131_072,
+        rows=8, columns=16, axi_data_bits=32, requantize_lanes=2, vector_lanes=4, act_buffer_bytes=131_072,
         weight_buffer_bytes=131_072, max_channels=2048, rank_lanes=8, profile_layers=64)),
     _ulx3s(45, lut4s=43_848, multipliers=72, block_rams=108, frequency_mhz=100, config=EngineConfig(
-        rows=2, columns=4, axi_data_bits=64, requantize_lanes=1, vector_lanes=3, act_buffer_bytes=65_536,
+        rows=2, columns=4, axi_data_bits=32, requantize_lanes=1, vector_lanes=3, act_buffer_bytes=65_536,
         weight_buffer_bytes=32_768, output_ring_bytes=1024, psum_tiles=16, max_channels=1024, rank_lanes=16,
         outstanding_reads=8, profile_layers=32)),
     _ulx3s(12, lut4s=24_288, multipliers=28, block_rams=56, frequency_mhz=100, config=EngineConfig(
-        rows=2, columns=2, axi_data_bits=64, requantize_lanes=1, vector_lanes=1, act_buffer_bytes=32_768,
+        rows=2, columns=2, axi_data_bits=32, requantize_lanes=1, vector_lanes=1, act_buffer_bytes=32_768,
         weight_buffer_bytes=16_384, output_ring_bytes=1024, psum_tiles=8, max_channels=256, rank_lanes=8,
         outstanding_reads=4, profile_layers=16)),
 )}

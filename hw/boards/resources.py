@@ -6,6 +6,7 @@ from amaranth.hdl import Elaboratable, Fragment, Instance, Shape
 from amaranth.hdl._mem import MemoryInstance
 
 from ..config import EngineConfig
+from ..technology import BLOCK_RAM
 from .presets import Board
 
 MULTIPLIER = "MULT18X18D"
@@ -29,15 +30,16 @@ class Resources:
     block_rams: int
 
 
-def memory_block_rams(*, width: int, depth: int) -> int:
+def memory_block_rams(*, width: int, depth: int, forced: bool = False) -> int:
     """Block RAMs of a memory of ``depth`` words with one clocked read port; 0 where Yosys makes it of LUTs.
 
+    ``forced``: it has the attributes of :data:`hw.technology.BLOCK_RAM`.
     At most one too many for every 2048 words where ``depth`` is above 1024 and no power of two.
     """
     blocks = min(-(-depth // words) * -(-width // bits) for bits, words in WORDS.items())
     rows = -(-depth // LUT_WORDS)
     cost = LUT_COST * rows * -(-width // LUT_BITS) + SELECT_COST * (rows - 1) * width
-    return 0 if cost <= BLOCK_COST * blocks else blocks
+    return 0 if cost <= BLOCK_COST * blocks and not forced else blocks
 
 
 def count_resources(design: Elaboratable, platform=None) -> Resources:
@@ -57,7 +59,9 @@ def count_resources(design: Elaboratable, platform=None) -> Resources:
             ports = fragment._read_ports
             if ports and all(port._domain != "comb" for port in ports):
                 memory = fragment._data
-                block_rams += len(ports) * memory_block_rams(width=Shape.cast(memory.shape).width, depth=memory.depth)
+                block_rams += len(ports) * memory_block_rams(
+                    width=Shape.cast(memory.shape).width, depth=memory.depth,
+                    forced=fragment._attrs.items() >= BLOCK_RAM.items())
     return Resources(multipliers=multipliers, block_rams=block_rams)
 
 

@@ -4,11 +4,16 @@ from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out, Signature
+from amaranth.utils import exact_log2
 
 from ..axi import AxiSignature
+from ..technology import BLOCK_RAM
 from .sdram_commands import BANK_BITS, BEAT_WORDS, BURST_BEATS, ROW_BITS, CommandUnit, Segment
 from .sdram_timing import SdramTiming
 
+DATA_BITS = 16 * BEAT_WORDS
+"""Of the AXI4 slave."""
+BYTE_BITS = exact_log2(DATA_BITS // 8)
 QUEUE_BEATS = 2 * BURST_BEATS
 """Beats of write data, and of read data, that the controller holds."""
 SLVERR = 2
@@ -45,7 +50,7 @@ class WordQueue(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         # No word is read while it is written. Said so, the block RAM has no logic behind it to make up for a collision.
-        m.submodules.words = words = Memory(shape=18, depth=self.depth, init=[], attrs={"no_rw_check": 1})
+        m.submodules.words = words = Memory(shape=18, depth=self.depth, init=[], attrs=BLOCK_RAM | {"no_rw_check": 1})
         writer, reader = words.write_port(), words.read_port(domain="comb")
         first, end, fetch = Signal(range(2 * self.depth)), Signal(range(2 * self.depth)), Signal()
         m.d.comb += [
@@ -69,11 +74,11 @@ class RequestQueue(wiring.Component):
 
     Members: AXI4's ``ar_*``, ``aw_*``, ``w_*``, ``b_*``; ``o_segment``; ``beat_read``, a beat of read data has left the
     controller; ``word``, ``mask`` (bytes not to write), the next word to write, and ``take_word``.
-    Throughput: an address every second cycle, a beat of write data every fourth.
+    Throughput: an address every second cycle, a beat of write data too.
     """
 
     def __init__(self):
-        slave = AxiSignature(data_bits=64).flip().members
+        slave = AxiSignature(data_bits=DATA_BITS).flip().members
         super().__init__({name: slave[name] for name in slave if name.split("_")[0] != "r"} | {
             "o_segment": Out(stream.Signature(Segment)), "beat_read": In(1),
             "word": Out(16), "mask": Out(2), "take_word": In(1),
@@ -133,7 +138,7 @@ class RequestQueue(wiring.Component):
         m.d.comb += ready.eq(~waiting)
         with m.If(valid & ready):
             m.d.sync += [
-                waiting.eq(1), Cat(burst.column, burst.bank, burst.row).eq(address[3:25]),
+                waiting.eq(1), Cat(burst.column, burst.bank, burst.row).eq(address[BYTE_BITS:25]),
                 burst.error.eq(address[25:].any()), burst.length.eq(length),
             ]
         return burst, waiting
@@ -141,7 +146,7 @@ class RequestQueue(wiring.Component):
     def _build_write_data(self, m: Module) -> Signal:
         """Beats in, words out; the flag says that the last word of a burst is in the queue."""
         m.submodules.words = words = WordQueue()
-        beat, mask, last = Signal(64), Signal(8), Signal()
+        beat, mask, last = Signal(DATA_BITS), Signal(DATA_BITS // 8), Signal()
         left, left_after = Signal(range(BEAT_WORDS + 1)), Signal(range(BEAT_WORDS + 1))
         take, room, burst_done = Signal(), Signal(), Signal()
         m.d.comb += [
@@ -168,7 +173,7 @@ class SdramController(wiring.Component):
     data are held here, and two of write data.
 
     Throughput: 2 bytes a cycle but for refreshes, while the next burst's row can be opened meanwhile: it is open, or in
-    another bank. Latency of a read alone, from its address to its first beat: 15 cycles + CAS latency + ``io_latency``
+    another bank. Latency of a read alone, from its address to its first beat: 13 cycles + CAS latency + ``io_latency``
     with its row open, tRCD - 1 (at least 1) more with no row open in its bank, tRP more than that with another one.
 
     Parameters
@@ -187,7 +192,7 @@ class SdramController(wiring.Component):
         if not 0 <= io_latency <= 7:
             raise ValueError(f"io_latency: expected 0..7, got {io_latency}")
         self.timing, self.io_latency = timing, io_latency
-        super().__init__({"axi": In(AxiSignature(data_bits=64)), "pins": Out(SdramSignature())})
+        super().__init__({"axi": In(AxiSignature(data_bits=DATA_BITS)), "pins": Out(SdramSignature())})
 
     def elaborate(self, platform):
         m = Module()

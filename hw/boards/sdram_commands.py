@@ -3,13 +3,14 @@
 from amaranth.hdl import Array, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
 
 from .sdram_timing import MINIMA, SdramTiming
 
 BANKS = 4
 ROW_BITS, BANK_BITS, COLUMN_BITS = 13, 2, 9
-BEAT_WORDS = 4
-"""Words of an AXI beat, and the burst length of the chip: a column command leaves three cycles for others."""
+BEAT_WORDS = 2
+"""Words of an AXI beat, and the burst length of the chip: a column command leaves a cycle for others."""
 ROW_BEATS = (1 << COLUMN_BITS) // BEAT_WORDS
 BURST_BEATS = 16
 INITIAL_REFRESHES = 8
@@ -50,7 +51,7 @@ class CommandUnit(wiring.Component):
     command, ba, a:
         The command of stage 1: ``ras``, ``cas`` and ``we`` as one value (0: NOP), bank and address.
     moving, write, error, last:
-        While ``moving`` is high, the four words of a beat are to be moved, the first of them with the command of stage
+        While ``moving`` is high, the words of a beat are to be moved, the first of them with the command of stage
         1. The beat is to be written; its burst answers an error; it is the last of its burst.
     initialized:
         The chip may be used.
@@ -85,7 +86,7 @@ class CommandUnit(wiring.Component):
                 current.column.eq(current.column + 1), current.length.eq(current.length - 1),
                 ends.eq(current.length == 1),
             ]
-            # Its last word is read CAS latency + 3 cycles after READ; in one more the chip lets go of the bus.
+            # Its last word is read CAS latency + 1 cycles after READ; in one more the chip lets go of the bus.
             with m.If(~current.write):
                 m.d.sync += turnaround.eq(ones(timing.cas_latency + BEAT_WORDS))
 
@@ -149,8 +150,8 @@ class CommandUnit(wiring.Component):
                     with m.Else():
                         m.next = "IDLE"
             with m.State("MODE"):
-                # Bursts of 4, in sequence, of reads and writes alike.
-                m.d.comb += [bank.eq(0), address.eq(timing.cas_latency << 4 | 2)]
+                # Bursts of BEAT_WORDS, in sequence, of reads and writes alike.
+                m.d.comb += [bank.eq(0), address.eq(timing.cas_latency << 4 | exact_log2(BEAT_WORDS))]
                 with m.If(free):
                     m.d.comb += command.eq(self.RAS | self.CAS | self.WE)
                     m.d.sync += [pause.eq(ones(t_mrd - 1)), self.initialized.eq(1)]
@@ -206,6 +207,6 @@ class CommandUnit(wiring.Component):
         with m.If(column):
             m.d.sync += [
                 self.command.eq(Mux(current.error, 0, Mux(current.write, self.CAS | self.WE, self.CAS))),
-                self.ba.eq(current.bank), self.a.eq(current.column << 2),
+                self.ba.eq(current.bank), self.a.eq(current.column << exact_log2(BEAT_WORDS)),
             ]
         return m

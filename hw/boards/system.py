@@ -11,7 +11,7 @@ from ..config import EngineConfig
 from ..engine import Engine
 from ..link.host_link import HostLink
 from .arbiter import AxiArbiter
-from .sdram import SdramController, SdramSignature
+from .sdram import DATA_BITS, SdramController, SdramSignature
 from .sdram_timing import SdramTiming
 
 MEMORY_BYTES = 1 << 25
@@ -57,7 +57,7 @@ class System(wiring.Component):
     board:
         Its name, for the host.
     config:
-        The engine, 64-bit AXI; else ValueError.
+        The engine, whose AXI is as wide as the memory's; else ValueError.
     clock_hz:
         Frequency of the clock, as :class:`hw.boards.sdram_timing.SdramTiming` takes it.
     baud:
@@ -80,8 +80,8 @@ class System(wiring.Component):
 
     def __init__(self, *, board: str, config: EngineConfig, clock_hz: int, baud: int,
                  timing: SdramTiming | None = None, io_latency: int = 0):
-        if config.axi_data_bits != 64:
-            raise ValueError(f"axi_data_bits: expected 64, the memory's, got {config.axi_data_bits}")
+        if config.axi_data_bits != DATA_BITS:
+            raise ValueError(f"axi_data_bits: expected {DATA_BITS}, the memory's, got {config.axi_data_bits}")
         cycles = cycles_per_bit(clock_hz=clock_hz, baud=baud)
         self.config, self.clock_hz = config, clock_hz
         self.link = HostLink(
@@ -96,7 +96,7 @@ class System(wiring.Component):
         m = Module()
         m.submodules.link = link = self.link
         m.submodules.engine = engine = Engine(config=self.config)
-        m.submodules.arbiter = arbiter = AxiArbiter(masters=2, data_bits=64)
+        m.submodules.arbiter = arbiter = AxiArbiter(masters=2, data_bits=DATA_BITS)
         m.submodules.memory = memory = self.memory
         connect(m, link.axi, arbiter.masters[0])
         connect(m, arbiter.slave, memory.axi)

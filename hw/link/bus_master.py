@@ -6,14 +6,14 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from ..axi import ADDRESS_BITS, AxiSignature
-from .protocol import MAX_PAYLOAD, REGISTER_BYTES
+from .protocol import MAX_PAYLOAD, WORD_BYTES
 
 
 class BusJob(data.Struct):
     """``words`` words, 1 at least, from ``address`` on, a multiple of a word; ``write``, or read."""
 
     address: ADDRESS_BITS
-    words: range(MAX_PAYLOAD // REGISTER_BYTES + 1)
+    words: range(MAX_PAYLOAD // WORD_BYTES + 1)
     write: 1
 
 

@@ -8,12 +8,11 @@ from typing import Any
 from ..axi import ADDRESS_BITS
 from .protocol import (
     MAX_PAYLOAD,
-    MEMORY_BYTES,
-    REGISTER_BYTES,
     REPLY_HEADER_BYTES,
     REPLY_SYNC,
     RETRIABLE,
     VERSION,
+    WORD_BYTES,
     Command,
     FrameError,
     Reply,
@@ -138,9 +137,9 @@ class Link:
         return payload[1:]
 
     def write_memory(self, address: int, data: bytes, progress: Progress | None = None):
-        """Write bytes, or an array's, to memory; address and length are multiples of 8."""
+        """Write bytes, or an array's, to memory; address and length are multiples of 4."""
         data = memoryview(data).cast("B")
-        _check(address, len(data), MEMORY_BYTES)
+        _check(address, len(data), WORD_BYTES)
         for start in range(0, len(data), MAX_PAYLOAD):
             piece = bytes(data[start:start + MAX_PAYLOAD])
             self._request(Command.WRITE_MEMORY, address=address + start, payload=piece)
@@ -148,8 +147,8 @@ class Link:
                 progress(start + len(piece), len(data))
 
     def read_memory(self, address: int, length: int, progress: Progress | None = None) -> bytes:
-        """Read bytes of memory; address and length are multiples of 8."""
-        _check(address, length, MEMORY_BYTES)
+        """Read bytes of memory; address and length are multiples of 4."""
+        _check(address, length, WORD_BYTES)
         data = bytearray()
         while len(data) < length:
             piece = min(MAX_PAYLOAD, length - len(data))
@@ -160,11 +159,11 @@ class Link:
 
     def write_registers(self, address: int, values: Sequence[int]):
         """Write consecutive registers, in order; the address is a multiple of 4."""
-        _check(address, REGISTER_BYTES * len(values), REGISTER_BYTES)
-        for start in range(0, len(values), MAX_PAYLOAD // REGISTER_BYTES):
-            piece = values[start:start + MAX_PAYLOAD // REGISTER_BYTES]
-            self._request(Command.WRITE_REGISTERS, address=address + REGISTER_BYTES * start,
-                          payload=b"".join(value.to_bytes(REGISTER_BYTES, "little") for value in piece))
+        _check(address, WORD_BYTES * len(values), WORD_BYTES)
+        for start in range(0, len(values), MAX_PAYLOAD // WORD_BYTES):
+            piece = values[start:start + MAX_PAYLOAD // WORD_BYTES]
+            self._request(Command.WRITE_REGISTERS, address=address + WORD_BYTES * start,
+                          payload=b"".join(value.to_bytes(WORD_BYTES, "little") for value in piece))
 
     def write_register(self, address: int, value: int):
         """Write a register."""
@@ -172,14 +171,14 @@ class Link:
 
     def read_registers(self, address: int, count: int = 1) -> list[int]:
         """The values of consecutive registers; the address is a multiple of 4."""
-        _check(address, REGISTER_BYTES * count, REGISTER_BYTES)
+        _check(address, WORD_BYTES * count, WORD_BYTES)
         values: list[int] = []
         while len(values) < count:
-            piece = min(MAX_PAYLOAD // REGISTER_BYTES, count - len(values))
-            data = self._request(Command.READ_REGISTERS, address=address + REGISTER_BYTES * len(values),
-                                 length=REGISTER_BYTES * piece)
-            values += [int.from_bytes(data[n:n + REGISTER_BYTES], "little")
-                       for n in range(0, len(data), REGISTER_BYTES)]
+            piece = min(MAX_PAYLOAD // WORD_BYTES, count - len(values))
+            data = self._request(Command.READ_REGISTERS, address=address + WORD_BYTES * len(values),
+                                 length=WORD_BYTES * piece)
+            values += [int.from_bytes(data[n:n + WORD_BYTES], "little")
+                       for n in range(0, len(data), WORD_BYTES)]
         return values
 
     def wait(self, timeout: float) -> int | None:
@@ -190,7 +189,7 @@ class Link:
             piece = min(left, longest)
             reply = self._exchange(Command.WAIT, address=piece, seconds=piece / 1000 * self.slowdown)
             if reply.status is not Status.NO_INTERRUPT:
-                return int.from_bytes(self._payload_of(reply, REGISTER_BYTES), "little")
+                return int.from_bytes(self._payload_of(reply, WORD_BYTES), "little")
             left -= piece
             if left == 0:
                 return None

@@ -7,7 +7,7 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 from ..axi import AxiLiteSignature, AxiSignature
 from ..registers import Register
 from .frames import FrameReceiver, FrameTransmitter
-from .protocol import MEMORY_BYTES
+from .protocol import WORD_BYTES
 from .server import Server
 from .uart import UartReceiver, UartTransmitter
 
@@ -43,7 +43,7 @@ class HostLink(wiring.Component):
     rx, tx:
         The pins, 8N1; ``rx`` of any clock, ``tx`` from a register.
     axi:
-        Master for the memory: bursts of 16 beats at most that end at multiples of 128 bytes, one at a time.
+        Master for the memory: bursts of 16 beats at most that end at multiples of 64 bytes, one at a time.
     registers:
         Master for the registers, one access at a time.
     irq:
@@ -67,7 +67,7 @@ class HostLink(wiring.Component):
             raise ValueError(f"quiet_milliseconds: expected at least {least}, the time of {QUIET_BYTES} bytes, "
                              f"got {quiet_milliseconds}")
         super().__init__({
-            "rx": In(1, init=1), "tx": Out(1, init=1), "axi": Out(AxiSignature(data_bits=8 * MEMORY_BYTES)),
+            "rx": In(1, init=1), "tx": Out(1, init=1), "axi": Out(AxiSignature(data_bits=8 * WORD_BYTES)),
             "registers": Out(AxiLiteSignature()), "irq": In(1),
         })
 

@@ -18,7 +18,7 @@ from zlib import crc32
 from amaranth.lib import data
 from amaranth.lib.crc.catalog import CRC32_ISO_HDLC
 
-VERSION = 1
+VERSION = 2
 """Of this protocol: the first byte of the reply to ``IDENTIFY``."""
 
 REQUEST_SYNC, REPLY_SYNC = 0xA5, 0x5A
@@ -29,7 +29,7 @@ CRC_BYTES = 4
 CRC = CRC32_ISO_HDLC
 CARRIES_PAYLOAD = 0x80
 """The bit of a command that says that a payload of ``length`` bytes follows its header."""
-MEMORY_BYTES, REGISTER_BYTES = 8, 4
+WORD_BYTES = 4
 """What addresses and lengths of memory and of registers are multiples of."""
 MAX_IDENTITY = MAX_PAYLOAD - 1
 MAX_WAIT = 0xFFFF

@@ -12,9 +12,8 @@ from .protocol import (
     CARRIES_PAYLOAD,
     MAX_IDENTITY,
     MAX_WAIT,
-    MEMORY_BYTES,
-    REGISTER_BYTES,
     VERSION,
+    WORD_BYTES,
     Command,
     Status,
 )
@@ -61,15 +60,15 @@ class Server(wiring.Component):
             "begin": In(1), "i_payload": In(stream.Signature(8, always_ready=True)),
             "i_request": In(stream.Signature(Request)),
             "o_reply": Out(stream.Signature(ReplyHeader)), "o_payload": Out(stream.Signature(8)),
-            "axi": Out(AxiSignature(data_bits=8 * MEMORY_BYTES)), "registers": Out(AxiLiteSignature()), "irq": In(1),
+            "axi": Out(AxiSignature(data_bits=8 * WORD_BYTES)), "registers": Out(AxiLiteSignature()), "irq": In(1),
         })
 
     def elaborate(self, platform):
         m = Module()
         m.submodules.timer = timer = self.timer
         m.submodules.payload = payload = PayloadMemory(constants=self.identity)
-        m.submodules.memory_master = memory = BusMaster(word_bytes=MEMORY_BYTES, burst_words=MEMORY_BURST_WORDS)
-        m.submodules.register_master = registers = BusMaster(word_bytes=REGISTER_BYTES, burst_words=1)
+        m.submodules.memory_master = memory = BusMaster(word_bytes=WORD_BYTES, burst_words=MEMORY_BURST_WORDS)
+        m.submodules.register_master = registers = BusMaster(word_bytes=WORD_BYTES, burst_words=1)
         connect(m, memory.axi, flipped(self.axi))
         for name, member in self.registers.signature.members.items():
             lite, full = getattr(self.registers, name), getattr(registers.axi, name)
@@ -101,10 +100,10 @@ class Server(wiring.Component):
         for_memory, for_registers, for_wait, repeated = Signal(), Signal(), Signal(), Signal()
         remembered, last_sequence, last_status = Signal(), Signal(8), Signal(Status)
         carries_payload = (header.command & CARRIES_PAYLOAD).any()
-        low_bits = header.address[:3] | header.length[:3]
+        low_bits = header.address[:2] | header.length[:2]
         m.d.sync += [
             for_memory.eq((header.length != 0) & (low_bits == 0)),
-            for_registers.eq((header.length != 0) & (low_bits[:2] == 0) & (header.address[16:] == 0)),
+            for_registers.eq((header.length != 0) & (low_bits == 0) & (header.address[16:] == 0)),
             for_wait.eq(header.address <= MAX_WAIT),
             repeated.eq(remembered & carries_payload & (header.sequence == last_sequence)),
         ]
@@ -137,12 +136,12 @@ class Server(wiring.Component):
                         m.d.sync += remembered.eq(0)
                         answer(Status.OK, len(self.identity))
                     with m.Case(Command.READ_MEMORY, Command.WRITE_MEMORY):
-                        access(memory, address=header.address, length=header.length, word_bytes=MEMORY_BYTES,
+                        access(memory, address=header.address, length=header.length, word_bytes=WORD_BYTES,
                                write=carries_payload)
                         with m.If(~for_memory):
                             answer(Status.BAD_ARGUMENT)
                     with m.Case(Command.READ_REGISTERS, Command.WRITE_REGISTERS):
-                        access(registers, address=header.address, length=header.length, word_bytes=REGISTER_BYTES,
+                        access(registers, address=header.address, length=header.length, word_bytes=WORD_BYTES,
                                write=carries_payload)
                         with m.If(~for_registers):
                             answer(Status.BAD_ARGUMENT)
@@ -157,7 +156,7 @@ class Server(wiring.Component):
                     answer(last_status)
             with m.State("WAIT"):
                 with m.If(self.irq):
-                    access(registers, address=self.status_address, length=REGISTER_BYTES, word_bytes=REGISTER_BYTES)
+                    access(registers, address=self.status_address, length=WORD_BYTES, word_bytes=WORD_BYTES)
                 with m.Elif(timer.expired):
                     answer(Status.NO_INTERRUPT)
             with m.State("START"):
