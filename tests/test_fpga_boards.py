@@ -22,6 +22,8 @@ from sim.network import golden_layers
 
 CNN = Path(__file__).parents[2] / "shared" / "models" / "cfu_mnist_cnn_int8.tflite"
 
+SMALL, LARGE = "ulx3s-12f", "ulx3s-85f"
+
 pytestmark = pytest.mark.fpga
 
 
@@ -51,12 +53,12 @@ def check(report: dict, board: str, layers: int) -> None:
     assert (report["rows"], report["cols"]) == (BOARDS[board].config.rows, BOARDS[board].config.columns)
     assert len(report["layers"]) == layers
     assert sum(row["cycles"] for row in report["layers"]) == report["cycles"][0]
-    assert report["frames_per_second"] == 100e6 / report["cycles"][0]
+    assert report["frames_per_second"] == BOARDS[board].frequency_mhz * 1e6 / report["cycles"][0]
 
 
 def test_selftest(tmp_path):
     path = tmp_path / "report.json"
-    assert host("ulx3s-45f", "selftest", "--jobs", 20, "--json", path) == 0
+    assert host(SMALL, "selftest", "--jobs", 20, "--json", path) == 0
     report = json.loads(path.read_text())
     assert report["jobs"] == 20 and report["cycles"] > 0 and report["memory_bytes_tested"] > 1000
 
@@ -64,7 +66,7 @@ def test_selftest(tmp_path):
 def test_a_rule_of_the_chip_that_is_broken(monkeypatch, capsys):
     """Here: an access behind its last byte. The simulation ends, and the command says why, in one line."""
     monkeypatch.setattr(sim.board, "MEMORY_BYTES", 1 << 20)
-    assert host("ulx3s-45f", "selftest") == 1
+    assert host(SMALL, "selftest") == 1
     assert re.fullmatch(r"winnow: error: storage: no memory at 0x100000; log: .*",
                         capsys.readouterr().err.splitlines()[-1])
 
@@ -72,8 +74,8 @@ def test_a_rule_of_the_chip_that_is_broken(monkeypatch, capsys):
 @pytest.mark.skipif(not CNN.is_file(), reason=f"no {CNN.name}")
 def test_a_published_network(tmp_path):
     """A CNN for MNIST, TFLite's quantization: the digit 7 is a 7, and all bytes are the golden model's."""
-    report = load_and_run("ulx3s-45f", CNN, tmp_path)
-    check(report, "ulx3s-45f", layers=5)
+    report = load_and_run(SMALL, CNN, tmp_path)
+    check(report, SMALL, layers=5)
     assert report["results"][0]["top"][0]["class"] == 7
     # Every weight and constant is read once, and a descriptor a layer.
     read = report["total"]["bytes_read"]
@@ -92,8 +94,8 @@ def test_convolutions_with_winners(tmp_path):
     network = replace(whole, name="lenet4_convolutions", layers=whole.layers[:2])
     path = tmp_path / "convolutions.npz"
     network.save(path)
-    report = load_and_run("ulx3s-85f", path, tmp_path)
-    check(report, "ulx3s-85f", layers=2)
+    report = load_and_run(LARGE, path, tmp_path)
+    check(report, LARGE, layers=2)
     assert [row["winners"] for row in report["layers"]] == [1, 16]
     digit = bundled().images[3500].astype(int) - 128
     found = list(golden_layers(network, digit.astype(np.int8)))
