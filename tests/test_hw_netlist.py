@@ -21,7 +21,7 @@ from sim.simulator import Simulator
 from .hw_helpers import assert_same, build
 
 SMALLEST = EngineConfig(
-    rows=2, columns=2, act_buffer_bytes=2048, weight_buffer_bytes=256, output_ring_bytes=64, axi_data_bits=64,
+    rows=2, columns=2, act_buffer_bytes=2048, weight_buffer_bytes=256, output_ring_bytes=64, axi_data_bits=32,
     requantize_lanes=1, vector_lanes=1, psum_tiles=1, max_channels=64, rank_lanes=8, outstanding_reads=2,
     profile_layers=1)
 

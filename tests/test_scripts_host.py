@@ -267,7 +267,7 @@ def test_interrupted(board, network, tmp_path, monkeypatch, capsys):
     (["counters"], "--port: expected a serial port, or sim:BOARD, got none"),
     (["--port", "sim:nexys", "counters"],
      "--port: expected sim: and one of ulx3s-85f, ulx3s-45f, ulx3s-12f, got sim:nexys"),
-    (["--port", "sim:icebreaker", "counters"], "sim:icebreaker: the smallest engine needs .* is ulx3s-45f"),
+    (["--port", "sim:icebreaker", "counters"], "sim:icebreaker: the smallest engine needs .* is ulx3s-12f"),
     (["--port", "{tmp}/ttyUSB7", "counters"], ".*/ttyUSB7: there is no such port; there .*"),
     (["--port", "port", "run"], "expected IMAGE or --data, got neither"),
     (["--port", "port", "run", "--no-check", "--every-layer", "--data", "."],

@@ -50,7 +50,7 @@ def idle(monkeypatch):
     ("", "--board, --only-verilog: expected one of them"),
     ("--board basys3", "--board: expected one of ulx3s-85f, ulx3s-45f, ulx3s-12f, got basys3"),
     ("--board icebreaker", r"--board: icebreaker: the smallest engine needs [\d,]+ LUT4s and \d+ block RAMs, the "
-     "iCE40UP5K has 5,280 and 30; the small board is ulx3s-45f"),
+     "iCE40UP5K has 5,280 and 30; the small board is ulx3s-12f"),
     ("--board ulx3s-12f --rows 4 --cols 7",
      rf"4x7 array with [\d,]+ \+ [\d,]+ bytes of buffers: needs \d+ multipliers and \d+ block RAMs, {FIT}"),
     ("--board ulx3s-12f --rows 64 --cols 64", "64x64 array with .*: needs at least 4,096 multipliers and "
