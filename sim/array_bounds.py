@@ -20,6 +20,7 @@ from .costs import (
     ROWS_TO_TAP,
     START_TO_TAP,
     STRIP,
+    TAP_BEFORE_DRAINED,
     TAP_TO_ACCEPT,
     WEIGHTS_TO_TAP,
 )
@@ -265,7 +266,7 @@ class ArrayBounds:
         chunks = ceiling(engines.rows, engines.lanes)
         drain = width * chunks
         fast = np.maximum(np.maximum(NEXT_TILE, drain),
-                          engines.rows + ARRAY_SUMS + np.maximum(0, drain - (width + chunks + 5)))
+                          engines.rows + ARRAY_SUMS + np.maximum(0, drain - (width + chunks + TAP_BEFORE_DRAINED)))
         if self.shares is not None:
             # Groups differ, and only together they have these taps.
             fast = np.full(len(engines), NEXT_TILE)

@@ -21,6 +21,7 @@ from .costs import (
     RESULT,
     ROWS_TO_TAP,
     RUNS_AHEAD,
+    TAP_BEFORE_DRAINED,
     WALK,
     WEIGHTS_TO_TAP,
 )
@@ -64,7 +65,7 @@ class GroupCosts:
         # Tiles. What bounds one: its taps, its coordinates, the drain of the one before.
         self.drain = columns * config.drain_chunks
         self.last_drain = columns * ceil_div(band.last_rows, config.requantize_lanes)
-        self.lead = columns + config.drain_chunks + 6
+        self.lead = columns + config.drain_chunks + TAP_BEFORE_DRAINED
         self.delay = config.rows + ARRAY_SUMS
         self.fast = max(NEXT_TILE, self.drain, self.delay + max(0, self.drain - self.lead))
         self.rest = band.tiles - 1

@@ -69,6 +69,9 @@ TAP_TO_ACCEPT = 2
 """hw/scheduler.py: from a band's last tap to taking the next descriptor."""
 ARRAY_SUMS = 7
 """hw/drain.py: from a tile's last tap to the first column's sums being read, a cycle for each row apart."""
+TAP_BEFORE_DRAINED = 6
+"""hw/drain.py: from a tile's last tap, at the earliest, to the end of draining the tile before, a cycle for each column
+and for each chunk of one apart."""
 VECTOR_SUMS = 11
 """hw/vector_unit.py, hw/drain.py: from a tile's last step to its sums being read."""
 VECTOR_TILES = 8
