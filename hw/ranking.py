@@ -115,12 +115,11 @@ class RankingUnit(wiring.Component):
             m.d.sync += root.eq(0)
         read_nodes, chosen = [root], Signal(2)
         for level in range(1, LEVELS):
-            m.submodules[f"level{level}"] = memory = Memory(
-                shape=node, depth=4**level, init=[], attrs=BLOCK_RAM)
+            m.submodules[f"level{level}"] = memory = Memory(shape=node, depth=4**level, init=[], attrs=BLOCK_RAM)
             write = memory.write_port(granularity=1)
             read = memory.read_port(domain="sync", transparent_for=[write])
-            child = bin_in.bit_select(8 - 2 * level - 2, 2)
             below = 8 - 2 * level
+            child = bin_in.bit_select(below - 2, 2)
             m.d.comb += [
                 # The walk goes from the node above to the child that it has chosen.
                 read.addr.eq(Mux(self.score_valid, self.score[below:], Cat(chosen, path[below + 2:]))),

@@ -231,7 +231,8 @@ module sdram_model #(
                 if (!is_open[ba]) $fatal(1, "%s: bank %0d is closed in cycle %0d", command.name(), ba, now);
                 if (a[10]) $fatal(1, "%s: auto precharge in cycle %0d", command.name(), now);
                 if (burst_left > 0) $fatal(1, "%s: cuts a burst in cycle %0d", command.name(), now);
-                if (a[12:9] != 0 || (int'(a) & (burst - 1)) != 0) $fatal(1, "%s: column 0x%0h in cycle %0d", command.name(), a, now);
+                if (a[12:9] != 0 || (int'(a) & (burst - 1)) != 0)
+                    $fatal(1, "%s: column 0x%0h in cycle %0d", command.name(), a, now);
                 require("tRCD", activated[ba], t_rcd);
                 burst_left   = burst;
                 burst_write  = command == WRITE;

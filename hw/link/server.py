@@ -113,10 +113,10 @@ class Server(wiring.Component):
             m.d.sync += [reply.status.eq(status), reply.length.eq(length)]
             m.next = "REPLY"
 
-        def access(master: BusMaster, *, address, length, word_bytes: int, write=0):
+        def access(master: BusMaster, *, address, length, write=0):
             m.d.comb += timer.start.eq(1)
             m.d.sync += [
-                of_registers.eq(master is registers), job.address.eq(address), job.words.eq(length // word_bytes),
+                of_registers.eq(master is registers), job.address.eq(address), job.words.eq(length // WORD_BYTES),
                 job.write.eq(write), reply.length.eq(Mux(write, 0, length)),
             ]
             m.next = "START"
@@ -136,13 +136,11 @@ class Server(wiring.Component):
                         m.d.sync += remembered.eq(0)
                         answer(Status.OK, len(self.identity))
                     with m.Case(Command.READ_MEMORY, Command.WRITE_MEMORY):
-                        access(memory, address=header.address, length=header.length, word_bytes=WORD_BYTES,
-                               write=carries_payload)
+                        access(memory, address=header.address, length=header.length, write=carries_payload)
                         with m.If(~for_memory):
                             answer(Status.BAD_ARGUMENT)
                     with m.Case(Command.READ_REGISTERS, Command.WRITE_REGISTERS):
-                        access(registers, address=header.address, length=header.length, word_bytes=WORD_BYTES,
-                               write=carries_payload)
+                        access(registers, address=header.address, length=header.length, write=carries_payload)
                         with m.If(~for_registers):
                             answer(Status.BAD_ARGUMENT)
                     with m.Case(Command.WAIT):
@@ -156,7 +154,7 @@ class Server(wiring.Component):
                     answer(last_status)
             with m.State("WAIT"):
                 with m.If(self.irq):
-                    access(registers, address=self.status_address, length=WORD_BYTES, word_bytes=WORD_BYTES)
+                    access(registers, address=self.status_address, length=WORD_BYTES)
                 with m.Elif(timer.expired):
                     answer(Status.NO_INTERRUPT)
             with m.State("START"):
