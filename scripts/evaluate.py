@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from scripts import winner_curves
+from scripts.cheapest_rates import cheapest_rates, cheapest_rates_text
 from scripts.options import (
     INPUT_FILE,
     OutputPath,
@@ -136,21 +137,25 @@ def _evaluate_int8(file: Path, data: Path) -> "tuple[QuantizedNetwork, dict[str,
 @click.option("--part", type=click.Choice(["train", "test"]), default="test", show_default=True,
               help="Of the data set, for FILE.npz.")
 @energies_option
+@click.option("--save-macs", type=click.FloatRange(0, 1, min_open=True, max_open=True), metavar="FRACTION",
+              help="Of FILE.pt, in place of thresholds: the rates and scores of its layers that save this fraction of "
+                   "the MACs while its outputs change least. Each layer's own cost is measured on 1,000 training "
+                   "images; winnow train takes FILE.json as --winner-rates.")
 @click.option("--accuracy/--no-accuracy", "with_accuracy", default=True, show_default=True,
-              help="Of FILE.pt, measure the accuracy at each threshold, without fine-tuning.")
+              help="Of FILE.pt, measure the accuracy at each threshold, or at these rates, without fine-tuning.")
 @click.option("--plot", type=OutputPath(".png"),
               help="Of FILE.pt, draw winner rates and accuracy against the threshold (Fig. 3 and 6).")
 @click.option("--plot-layers", type=OutputPath(".png"),
               help="Of FILE.pt, draw the winner rate of each layer at each threshold (Fig. 9).")
 @threads_option
 @seed_option
-def winners(file: Path, data: Path, json_path: Path, part: str, energies: tuple[float, ...], with_accuracy: bool,
-            plot: Path | None, plot_layers: Path | None, threads: int | None, seed: int) -> None:
-    """How many channels win: of an int8 network as the engine chooses them, of a float one by energy thresholds.
+def winners(file: Path, data: Path, json_path: Path, part: str, energies: tuple[float, ...], save_macs: float | None,
+            with_accuracy: bool, plot: Path | None, plot_layers: Path | None, threads: int | None, seed: int) -> None:
+    """How many channels win: of an int8 network as the engine chooses them, of a float one by thresholds or cost.
 
     FILE.npz of winnow train: the winners of each layer over a data set. FILE.pt, a baseline: the winner rates that
     cumulative energy (neurons, Eq. 2) and singular values (feature maps, Eq. 5) of 1,000 training images select at each
-    threshold, and the accuracy with winners at them.
+    threshold, and the accuracy with winners at them; or, with --save-macs, the rates that cost least.
 
     \b
     FILE.json of FILE.npz:
@@ -163,17 +168,25 @@ def winners(file: Path, data: Path, json_path: Path, part: str, energies: tuple[
       winnow winners lenet4.npz --data DATA --json winners.json
       winnow estimate lenet4.npz --winner-rates winners.json
       winnow winners base.pt --data DATA --json curves.json --plot curves.png --plot-layers layers.png
+      winnow winners base.pt --data DATA --save-macs 0.3 --json rates.json
     """
     import torch
 
     from sim.report import write_json
 
+    curves = energies or plot or plot_layers
+    if file.suffix == ".npz" and (curves or save_macs):
+        raise click.UsageError("--winner-energy, --save-macs, --plot, --plot-layers: expected FILE.pt of winnow train, "
+                               f"got {file}")
+    if save_macs and curves:
+        raise click.UsageError("--save-macs: expected none of --winner-energy, --plot, --plot-layers")
     torch.set_num_threads(threads or torch.get_num_threads())
     if file.suffix == ".npz":
-        if energies or plot or plot_layers:
-            raise click.UsageError("--winner-energy, --plot, --plot-layers: expected FILE.pt of winnow train, got "
-                                   f"{file}")
         report, text = _int8_winners(file, data, part)
+    elif save_macs:
+        trained, dataset = _load(file, data, "FILE")
+        report = cheapest_rates(trained, dataset, saved=save_macs, with_accuracy=with_accuracy, seed=seed)
+        text = cheapest_rates_text(report)
     else:
         trained, dataset = _load(file, data, "FILE")
         report = winner_curves.threshold_curves(trained, dataset, with_accuracy=with_accuracy, seed=seed,

@@ -1,8 +1,13 @@
-"""Options ``[LAYER=]NUMBER`` and ``[LAYER=]WORD`` of the training commands."""
+"""Options ``[LAYER=]NUMBER`` and ``[LAYER=]WORD`` of the training commands, and files of rates."""
 
+import json
 from collections.abc import Sequence
+from pathlib import Path
 
 from scripts.options import Refusal
+
+SCORES = ("max", "mean")
+"""Of which winner rates may be, the first unless told otherwise."""
 
 
 def read_numbers(option: str, stated: Sequence[str], layers: Sequence[str], *, everyone: Sequence[str] | None = None,
@@ -52,3 +57,20 @@ def read_rounds(option: str, stated: Sequence[str], layers: Sequence[str]) -> li
     single = [text for text in stated if "=" in text]
     rounds = [read_numbers(option, [text, *single], layers) for text in stated if "=" not in text]
     return rounds or ([read_numbers(option, single, layers)] if single else [])
+
+
+def read_rates_and_scores(option: str, path: Path, layers: Sequence[str]) -> tuple[dict[str, float], dict[str, str]]:
+    """The winner rates of a file, {layer: rate} or an object that has it as ``rates``, and its ``scores``, if any.
+
+    Raises Refusal or JobError.
+    """
+    from golden.network import read_rates
+
+    rates = read_rates(path)
+    scores = json.loads(path.read_text()).get("scores", {})
+    for name in rates:
+        if name not in layers:
+            raise Refusal(f"{option}: {path}: expected layers among {', '.join(layers)}, got {name!r}")
+    if not isinstance(scores, dict) or any(score not in SCORES for score in scores.values()):
+        raise Refusal(f"{option}: {path}: expected scores among {', '.join(SCORES)}, got {scores}")
+    return rates, dict.fromkeys(layers, SCORES[0]) | scores

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from scripts.checkpoints import resumable
-from scripts.layer_numbers import read_numbers, read_rounds, read_words
+from scripts.layer_numbers import SCORES, read_numbers, read_rates_and_scores, read_rounds, read_words
 from scripts.options import (
     INPUT_FILE,
     OutputPath,
@@ -82,6 +82,9 @@ class Trainings:
                    "--max-drop.")
 @click.option("--winner-rate", "rates", multiple=True, metavar="[LAYER=]R",
               help="Fixed winner rates, for all ranked layers or for one; layers not named rank nothing.")
+@click.option("--winner-rates", "rates_path", type=INPUT_FILE, metavar="FILE.json",
+              help="The same and the scores of each layer from a file of winnow winners --save-macs, or {\"LAYER\": "
+                   "rate}.")
 @click.option("--neuron-energy", "neurons", multiple=True, metavar="[LAYER=]E",
               help="Fully connected layers, all ranked ones or this one, choose for each input as many winners as "
                    "have this cumulative energy (Eq. 2), not a fixed number.")
@@ -117,11 +120,11 @@ class Trainings:
 @engine_options
 @threads_option
 @seed_option
-def train(network: str, data: Path, energies: tuple[str, ...], rates: tuple[str, ...], neurons: tuple[str, ...],
-          max_drop: float, scores: tuple[str, ...], magnitudes: tuple[str, ...], blocks: tuple[str, ...],
-          baseline: Path | None, weights: Path | None, epochs: int | None, learning_rate: float | None,
-          gradual: float | None, hold_out: bool, download: bool, out: Path | None, plot: Path | None,
-          threads: int | None, seed: int, **sizes: Any) -> None:
+def train(network: str, data: Path, energies: tuple[str, ...], rates: tuple[str, ...], rates_path: Path | None,
+          neurons: tuple[str, ...], max_drop: float, scores: tuple[str, ...], magnitudes: tuple[str, ...],
+          blocks: tuple[str, ...], baseline: Path | None, weights: Path | None, epochs: int | None,
+          learning_rate: float | None, gradual: float | None, hold_out: bool, download: bool, out: Path | None,
+          plot: Path | None, threads: int | None, seed: int, **sizes: Any) -> None:
     """Train NETWORK (mlp3, lenet4, convnet5, resnet20, resnet56, alexnet, mobilenet) and quantize it to int8.
 
     By itself the baseline alone, which ranks nothing and has all its weights. With --prune or --prune-blocks weights of
@@ -139,6 +142,7 @@ def train(network: str, data: Path, energies: tuple[str, ...], rates: tuple[str,
       winnow train lenet4 --data DATA --prune 0.8 --winner-rate 0.5
       winnow train alexnet --data DATA --prune-blocks 0.5 --rows 8 --cols 16
       winnow train resnet20 --data DATA --weights resnet20-12fca82f.th --winner-rate 0.5 --epochs 2
+      winnow train resnet56 --data DATA --baseline base.pt --winner-rates rates.json
     """
     import torch
 
@@ -146,10 +150,10 @@ def train(network: str, data: Path, energies: tuple[str, ...], rates: tuple[str,
     from golden.datasets import load
 
     config, plan = engine_config(**sizes), recipe(network)
-    changes = _read_changes(plan, energies=energies, rates=rates, neurons=neurons, magnitudes=magnitudes, blocks=blocks,
-                            scores=scores)
-    _refuse_contradictions(energies=energies, rates=rates, baseline=baseline, weights=weights, plot=plot,
-                           gradual=gradual)
+    _refuse_contradictions(energies=energies, rates=rates, rates_path=rates_path, scores=scores, baseline=baseline,
+                           weights=weights, plot=plot, gradual=gradual)
+    changes = _read_changes(plan, energies=energies, rates=rates, rates_path=rates_path, neurons=neurons,
+                            magnitudes=magnitudes, blocks=blocks, scores=scores)
     if hold_out and plan.dataset != "mnist":
         raise click.UsageError(f"--hold-out: expected a network of mnist, got one of {plan.dataset}")
     out = out or Path(f"{network}.pt")
@@ -190,23 +194,29 @@ def train(network: str, data: Path, energies: tuple[str, ...], rates: tuple[str,
 # What is to be done
 
 
-def _read_changes(plan: "Recipe", *, energies: tuple[str, ...], rates: tuple[str, ...], neurons: tuple[str, ...],
-                  magnitudes: tuple[str, ...], blocks: tuple[str, ...], scores: tuple[str, ...]) -> Changes:
-    """The options that name layers. Raises Refusal."""
+def _read_changes(plan: "Recipe", *, energies: tuple[str, ...], rates: tuple[str, ...], rates_path: Path | None,
+                  neurons: tuple[str, ...], magnitudes: tuple[str, ...], blocks: tuple[str, ...],
+                  scores: tuple[str, ...]) -> Changes:
+    """The options that name layers. Raises Refusal or JobError."""
     from golden.dasnet.pruning import prunable
 
     ranked, layers = tuple(plan.ranked), prunable(plan.build())
     own = read_numbers("--neuron-energy", neurons, [name for name, kind in plan.ranked.items() if kind == "fc"])
     others = [name for name in ranked if name not in own]
+    if rates_path:
+        stated, score_of = read_rates_and_scores("--winner-rates", rates_path, ranked)
+    else:
+        stated = read_numbers("--winner-rate", rates, ranked)
+        score_of = read_words("--score", scores, ranked, SCORES)
     weighted = {"layers": tuple(layers), "whole": False}
     return Changes(
         rounds=[{name: one[name] for name in others if name in one}
                 for one in read_rounds("--winner-energy", energies, ranked)],
-        rates={name: rate for name, rate in read_numbers("--winner-rate", rates, ranked).items() if name in others},
+        rates={name: rate for name, rate in stated.items() if name in others},
         neurons=own,
         magnitudes=read_numbers("--prune", magnitudes, everyone=_fully_connected(layers), **weighted),
         blocks=read_numbers("--prune-blocks", blocks, everyone=_with_blocks(layers), **weighted),
-        scores=read_words("--score", scores, ranked, ("max", "mean")))
+        scores=score_of)
 
 
 def _fully_connected(layers: "Mapping[str, Layer]") -> list[str]:
@@ -225,13 +235,17 @@ def _with_blocks(layers: "Mapping[str, Layer]") -> list[str]:
     return [path for path, layer in list(layers.items())[1:-1] if getattr(layer, "groups", 1) == 1]
 
 
-def _refuse_contradictions(*, energies: tuple[str, ...], rates: tuple[str, ...], baseline: Path | None,
-                           weights: Path | None, plot: Path | None, gradual: float | None) -> None:
+def _refuse_contradictions(*, energies: tuple[str, ...], rates: tuple[str, ...], rates_path: Path | None,
+                           scores: tuple[str, ...], baseline: Path | None, weights: Path | None, plot: Path | None,
+                           gradual: float | None) -> None:
     for names, stated in (("--winner-energy, --winner-rate", (energies, rates)),
+                          ("--winner-energy, --winner-rates", (energies, rates_path)),
+                          ("--winner-rate, --winner-rates", (rates, rates_path)),
+                          ("--score, --winner-rates", (scores, rates_path)),
                           ("--baseline, --weights", (baseline, weights))):
         if all(stated):
             raise click.UsageError(f"{names}: expected one of them, got both")
-    if gradual is not None and not rates and not energies:
+    if gradual is not None and not rates and not rates_path and not energies:
         raise click.UsageError("--gradual: expected --winner-rate or --winner-energy, got none")
     if plot and not energies:
         raise click.UsageError("--plot: expected rounds of --winner-energy, got none")

@@ -7,10 +7,14 @@ import pytest
 import torch
 
 from golden.dasnet.curves import accuracies_at, rates_of_energies
+from golden.dasnet.finetune import analysed_images, rules_of
 from golden.dasnet.recipes import recipe
+from golden.dasnet.sensitivity import cheapest, choices
 from golden.dasnet.trained import Trained
+from golden.dasnet.winners import attach
 from golden.datasets import Split, load
 from scripts import winner_curves
+from scripts.cheapest_rates import RATES
 from scripts.cli import main
 from tests.image_files import write_mnist
 from tests.test_golden_dasnet_training import make_split
@@ -122,6 +126,44 @@ def test_thresholds(folder, capsys):
     assert quick["energies"] == list(winner_curves.ENERGIES) and "baseline_accuracy" not in quick
 
 
+def test_rates_that_cost_least(folder, capsys):
+    path = folder / "rates.json"
+    report = report_of(folder, "winners", str(folder / "lenet4.pt"), "--save-macs", "0.5", "--seed", "7")
+    trained, data = Trained.load(folder / "lenet4.pt"), load("mnist", folder)
+    network, view = trained.network, trained.recipe.view
+    found = choices(network, analysed_images(data.train, view, seed=7), trained.recipe.ranked, RATES, ("max", "mean"),
+                    progress=lambda items, label: items, bfloat16=True)
+    assert report["choices"] == {name: [vars(one) for one in options] for name, options in found.items()}
+    chosen = cheapest(found, 0.5)
+    assert report["rates"] == {name: one.rate for name, one in chosen.items()}
+    assert report["scores"] == {name: one.score for name, one in chosen.items()}
+    copy = Trained.load(folder / "lenet4.pt")
+    attach(copy.network, rules_of(report["rates"], report["scores"]))
+    assert report["accuracy"] == copy.accuracy(data.test, dense=False)
+    assert report["baseline_accuracy"] == trained.accuracy(data.test, dense=True)
+    assert f"{report['saved']:.2%} of the MACs saved, divergence " in capsys.readouterr().out
+    # What winnow train makes of it.
+    path.write_text(json.dumps(report))
+    assert main(["train", "lenet4", "--data", str(folder), "--baseline", str(folder / "lenet4.pt"), "--winner-rates",
+                 str(path), "--epochs", "0", "--out", str(folder / "least.pt")]) == 0
+    trained = json.loads((folder / "least.json").read_text())
+    assert {name: (rule["rate"], rule["score"]) for name, rule in trained["rules"].items()} == {
+        name: (one.rate, one.score) for name, one in chosen.items()}
+    assert trained["macs"]["reduction"] == pytest.approx(report["saved"], abs=1e-6) and report["saved"] >= 0.5
+
+
+@pytest.mark.parametrize("text, message", [
+    ('{"pool9": 0.5}', "--winner-rates: it.json: expected layers among pool1, pool2, relu3, got 'pool9'"),
+    ('{"rates": {"pool1": 0.5}, "scores": {"pool1": "least"}}', "it.json: expected scores among max, mean, got "),
+    ('{"pool1": 0}', "it.json: expected a JSON object of layers and their rates above 0, at most 1"),
+])
+def test_refused_rates(folder, tmp_path, text, message, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "it.json").write_text(text)
+    assert main(["train", "lenet4", "--data", str(folder), "--winner-rates", "it.json"]) == 2
+    assert message in capsys.readouterr().err and [path.name for path in tmp_path.iterdir()] == ["it.json"]
+
+
 @pytest.mark.parametrize("arguments, message", [
     (["evaluate", "mlp3.pt", "--compare-scores"],
      "--compare-scores: expected a network that ranks feature maps, got mlp3, which ranks neurons alone"),
@@ -131,7 +173,13 @@ def test_thresholds(folder, capsys):
     (["evaluate", "lenet4.pt", "--compare-scores", "--winner-rate", "0.5", "--winner-energy", "0.5"],
      "--winner-energy, --winner-rate: expected one of them, got both"),
     (["winners", "lenet4.npz", "--plot", "plot.png", "--json", "it.json"],
-     "--winner-energy, --plot, --plot-layers: expected FILE.pt of winnow train, got "),
+     "--winner-energy, --save-macs, --plot, --plot-layers: expected FILE.pt of winnow train, got "),
+    (["winners", "lenet4.npz", "--save-macs", "0.5", "--json", "it.json"],
+     "--winner-energy, --save-macs, --plot, --plot-layers: expected FILE.pt of winnow train, got "),
+    (["winners", "lenet4.pt", "--save-macs", "0.5", "--plot", "it.png", "--json", "it.json"],
+     "--save-macs: expected none of --winner-energy, --plot, --plot-layers"),
+    (["winners", "mlp3.pt", "--save-macs", "0.5", "--json", "it.json"],
+     "--save-macs: expected a fraction of the MACs above 0, at most 0."),
 ])
 def test_refused(folder, tmp_path, arguments, message, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)

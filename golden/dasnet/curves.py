@@ -4,11 +4,10 @@ from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
 
-import torch
 from torch import nn
 
-from golden.dasnet.finetune import ANALYSED_IMAGES, fine_tune, rules_of
-from golden.dasnet.training import Progress, Schedule, View, accuracy, take
+from golden.dasnet.finetune import analysed_images, fine_tune, rules_of
+from golden.dasnet.training import Progress, Schedule, View, accuracy
 from golden.dasnet.winner_rates import rate_curves
 from golden.dasnet.winners import attach, detach
 from golden.datasets import Split
@@ -21,16 +20,15 @@ def rates_of_energies(network: nn.Module, layers: Sequence[str], energies: Seque
     Activations are those of ``network``, without winners, for 1,000 training images that ``seed`` draws, the same as
     :func:`golden.dasnet.finetune.flow` takes.
     """
-    generator = torch.Generator().manual_seed(seed)
-    rows = torch.randperm(len(training.labels), generator=generator)[:ANALYSED_IMAGES]
-    return rate_curves(network, view.plain(take(training.images, rows)), layers, energies)
+    return rate_curves(network, analysed_images(training, view, seed=seed), layers, energies)
 
 
 def accuracies_at(network: nn.Module, points: Sequence[Mapping[str, float]], test: Split, view: View, *,
-                  score: str = "max", progress: Progress | None = None) -> list[float]:
+                  score: str | Mapping[str, str] = "max", progress: Progress | None = None) -> list[float]:
     """The accuracy on ``test`` with winners at each of ``points`` {layer: rate}, as the weights of ``network`` are.
 
-    ``network`` is not changed; winners that are attached to it are not taken.
+    ``score``: as of :func:`golden.dasnet.finetune.rules_of`. ``network`` is not changed; winners that are attached to
+    it are not taken.
     """
     copy, found = deepcopy(network), []
     for rates in points:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from golden.checks import check
 from golden.dasnet import macs
@@ -47,6 +47,13 @@ def rules_of(rates: Mapping[str, float], score: str | Mapping[str, str] = "max")
     """Fixed winner rates as rules; ``score``: of all layers, or of each."""
     return {name: WinnerRule(score=score if isinstance(score, str) else score[name], select="topk", rate=rate)
             for name, rate in rates.items()}
+
+
+def analysed_images(training: Split, view: View, *, seed: int) -> Tensor:
+    """1,000 training images that ``seed`` draws, as the network's input."""
+    generator = torch.Generator().manual_seed(seed)
+    rows = torch.randperm(len(training.labels), generator=generator)[:ANALYSED_IMAGES]
+    return view.plain(take(training.images, rows))
 
 
 def fine_tune(network: nn.Module, rules: Mapping[str, WinnerRule], training: Split, view: View, schedule: Schedule, *,
@@ -92,9 +99,7 @@ def flow(network: nn.Module, ranked: Sequence[str], energies: Sequence[Mapping[s
     """
     check(len(energies) > 0, "energies", "at least one round of thresholds", len(energies))
     folder.mkdir(parents=True, exist_ok=True)
-    generator = torch.Generator().manual_seed(seed)
-    chosen = torch.randperm(len(training.labels), generator=generator)[:ANALYSED_IMAGES]
-    images = view.plain(take(training.images, chosen))
+    images = analysed_images(training, view, seed=seed)
     teacher = deepcopy(network)
     detach(teacher)
     baseline = accuracy(teacher, test, view)
