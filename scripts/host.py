@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from scripts.inputs import DATA_SETS
+from scripts.inputs import data_set_options
 from scripts.options import INPUT_FILE, Failure, Refusal, command_line, json_option, seed_option
 from scripts.wta import wta_option
 
@@ -144,11 +144,7 @@ def load(network: str, wta: str | None, dense: bool, verify: bool | None) -> Non
 
 @host.command("run", short_help="Run images through the network that is loaded.")
 @click.argument("files", type=INPUT_FILE, nargs=-1, metavar="IMAGE...")
-@click.option("--data", type=click.Path(exists=True, file_okay=False, path_type=Path), envvar="WINNOW_DATA",
-              show_envvar=True, help="Folder of a data set, or of pictures, in place of images.")
-@click.option("--dataset", type=click.Choice(DATA_SETS),
-              help="Which data set of the folder.  [default: that of the network's input and classes]")
-@click.option("--part", type=click.Choice(["train", "test"]), default="test", show_default=True, help="Of a data set.")
+@data_set_options
 @click.option("--images", "count", type=click.IntRange(min=1), metavar="N",
               help="The first N inputs.  [default: all images; of --data 1]")
 @click.option("--no-check", is_flag=True, help="Do not compare with the golden model.")

@@ -1,6 +1,6 @@
 """The inputs of a network that commands take: files, folders of pictures, data sets."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -14,6 +14,20 @@ if TYPE_CHECKING:
     from golden.network import QuantizedNetwork
 
 DATA_SETS = ("mnist", "fashion-mnist", "cifar10", "gtsrb")
+
+
+def data_set_options(command: Callable) -> Callable:
+    """Add ``--data``, ``--dataset`` and ``--part``, as :func:`read_inputs` takes them."""
+    for option in (
+            click.option("--part", type=click.Choice(["train", "test"]), default="test", show_default=True,
+                         help="Of a data set."),
+            click.option("--dataset", type=click.Choice(DATA_SETS),
+                         help="Which data set of the folder.  [default: that of the network's input and classes]"),
+            click.option("--data", type=click.Path(exists=True, file_okay=False, path_type=Path), envvar="WINNOW_DATA",
+                         show_envvar=True,
+                         help="Folder of a data set, or of pictures, or with such a folder for each class.")):
+        command = option(command)
+    return command
 
 
 class Inputs(NamedTuple):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from scripts.classes import class_fields, class_lines
-from scripts.inputs import DATA_SETS, Inputs, read_inputs
+from scripts.inputs import Inputs, data_set_options, read_inputs
 from scripts.layer_costs import costs_fields, costs_table, predicted_costs
 from scripts.models import read_network
 from scripts.options import (
@@ -39,11 +39,7 @@ STANDARD_OUTPUT = "-"
 @click.argument("network", metavar="NET")
 @click.option("--input", "files", type=INPUT_FILE, multiple=True, metavar="FILE",
               help="A picture (PNG, JPEG, ...) or an .npy array; may be given several times.")
-@click.option("--data", type=click.Path(exists=True, file_okay=False, path_type=Path), envvar="WINNOW_DATA",
-              show_envvar=True, help="Folder of a data set, or of pictures, or with such a folder for each class.")
-@click.option("--dataset", type=click.Choice(DATA_SETS),
-              help="Which data set of the folder.  [default: that of the network's input and classes]")
-@click.option("--part", type=click.Choice(["train", "test"]), default="test", show_default=True, help="Of a data set.")
+@data_set_options
 @click.option("--images", "count", type=click.IntRange(min=1), metavar="N",
               help="The first N inputs.  [default: all, with --engine rtl 1]")
 @click.option("--engine", type=click.Choice(["golden", "rtl"]), default="golden", show_default=True,
