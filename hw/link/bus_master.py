@@ -22,7 +22,7 @@ class BusMaster(wiring.Component):
 
     Bursts are of ``burst_words`` at most and end at multiples of them, so none crosses 4 KiB. With bursts of one word
     the master is one of AXI4-Lite, which has fewer of the signals. A burst of n words takes
-    ``n * (word_bytes + 1) + 3`` cycles if the bus never waits, and what the bus takes from the last word or from the
+    ``n * (WORD_BYTES + 1) + 3`` cycles if the bus never waits, and what the bus takes from the last word or from the
     address to its response. A word is offered beside its burst's address, as AXI asks for, not behind it.
 
     Whatever the bus does, it sees legal bursts. A job that is aborted begins no more of them and completes the one it
@@ -30,8 +30,8 @@ class BusMaster(wiring.Component):
 
     Parameters
     ----------
-    word_bytes, burst_words:
-        Powers of two; else ValueError.
+    burst_words:
+        A power of two; else ValueError.
 
     Members
     -------
@@ -48,27 +48,28 @@ class BusMaster(wiring.Component):
         The bus.
     """
 
-    def __init__(self, *, word_bytes: int, burst_words: int):
-        self.word_bits, self.burst_bits = exact_log2(word_bytes), exact_log2(burst_words)
+    def __init__(self, *, burst_words: int):
+        self.burst_bits = exact_log2(burst_words)
         super().__init__({
             "start": In(1), "job": In(BusJob), "i": In(stream.Signature(8)),
             "o": Out(stream.Signature(8, always_ready=True)), "abort": In(1), "busy": Out(1), "failed": Out(1),
-            "axi": Out(AxiSignature(data_bits=8 * word_bytes)),
+            "axi": Out(AxiSignature(data_bits=8 * WORD_BYTES)),
         })
 
     def elaborate(self, platform):
         m = Module()
         axi, job, word = self.axi, Signal(BusJob), Signal(self.axi.w_data.shape())
-        word_of_burst = job.address[self.word_bits:self.word_bits + self.burst_bits]
-        burst = job.address[self.word_bits + self.burst_bits:]
+        word_bits = exact_log2(WORD_BYTES)
+        word_of_burst = job.address[word_bits:word_bits + self.burst_bits]
+        burst = job.address[word_bits + self.burst_bits:]
         behind = Signal(self.burst_bits)
         """Words of the burst behind the present one."""
-        byte, is_last_byte = Signal(self.word_bits), Signal()
+        byte, is_last_byte = Signal(word_bits), Signal()
         offered, enabled, aborted = Signal(), Signal(), Signal()
         m.d.comb += [
             axi.aw_address.eq(job.address), axi.ar_address.eq(job.address), axi.aw_length.eq(axi.ar_length),
             axi.w_data.eq(word), axi.w_strobe.eq(enabled.replicate(len(axi.w_strobe))), axi.w_last.eq(behind == 0),
-            self.o.payload.eq(word[:8]), is_last_byte.eq(byte == (1 << self.word_bits) - 1),
+            self.o.payload.eq(word[:8]), is_last_byte.eq(byte == WORD_BYTES - 1),
         ]
         for channel in ("ar", "aw", "w"):
             with m.If(getattr(axi, f"{channel}_ready")):

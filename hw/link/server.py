@@ -67,8 +67,8 @@ class Server(wiring.Component):
         m = Module()
         m.submodules.timer = timer = self.timer
         m.submodules.payload = payload = PayloadMemory(constants=self.identity)
-        m.submodules.memory_master = memory = BusMaster(word_bytes=WORD_BYTES, burst_words=MEMORY_BURST_WORDS)
-        m.submodules.register_master = registers = BusMaster(word_bytes=WORD_BYTES, burst_words=1)
+        m.submodules.memory_master = memory = BusMaster(burst_words=MEMORY_BURST_WORDS)
+        m.submodules.register_master = registers = BusMaster(burst_words=1)
         connect(m, memory.axi, flipped(self.axi))
         for name, member in self.registers.signature.members.items():
             lite, full = getattr(self.registers, name), getattr(registers.axi, name)
