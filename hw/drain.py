@@ -182,21 +182,28 @@ class Drain(wiring.Component):
             with m.If(writes):
                 m.d.sync += tile_offset.eq(tile_offset + descriptor.tile_positions)
 
-        # Stage 1: choose a column, or some lanes of the vector unit's. Stage 2: choose a column's lanes, add what
-        # earlier passes have left.
-        picked, chunk_of_column = Signal(32 * config.drain_chunks * lanes), Signal.like(chunk)
-        sums = Signal(32 * lanes)
-        of_columns = [self.sums.word_select(c, 32 * config.rows) for c in range(config.columns)]
-        m.d.sync += [picked.eq(select(of_columns, column)), chunk_of_column.eq(Mux(vector, 0, chunk))]
+        # Stage 1: choose lanes of each column and one of some columns beside each other, or lanes of the vector unit.
+        # Stage 2: choose one of these, add what earlier passes have left. Lanes come first: what leaves a column is as
+        # wide as the requantizer, not as high as the array.
+        near = max(0, (config.columns - 1).bit_length() - (config.drain_chunks - 1).bit_length())
+        of_columns = [select(self.words(self.sums.word_select(c, 32 * config.rows)), chunk)
+                      for c in range(config.columns)]
+        picked = [Signal(32 * lanes, name=f"picked{n}") for n in range(-(-config.columns >> near))]
+        far = Signal(range(len(picked)))
+        m.d.sync += far.eq(Mux(vector, 0, column >> near))
+        for n, one in enumerate(picked):
+            m.d.sync += one.eq(select(of_columns[n << near:(n + 1) << near], column[:near]))
         with m.If(vector):
-            m.d.sync += picked[:32 * lanes].eq(select(self.words(held), chunk))
+            m.d.sync += picked[0].eq(select(self.words(held), chunk))
+        sums = Signal(32 * lanes)
         earlier = self.build_psums(m, reading=reading, final=final, first=tile.first_pass,
                                    restart=last_read & tile.last, sums=sums)
-        of_chunk = select(self.words(picked), chunk_of_column)
+        chosen = Signal(32 * lanes)
+        m.d.comb += chosen.eq(select(picked, far))
         for lane in range(lanes):
-            m.d.sync += sums.word_select(lane, 32).eq(of_chunk.word_select(lane, 32) + earlier.word_select(lane, 32))
+            m.d.sync += sums.word_select(lane, 32).eq(chosen.word_select(lane, 32) + earlier.word_select(lane, 32))
         m.d.comb += [
-            addition.operands.eq(picked), addition.multiplier_1.eq(descriptor.add_multiplier_1),
+            addition.operands.eq(picked[0]), addition.multiplier_1.eq(descriptor.add_multiplier_1),
             addition.multiplier_2.eq(descriptor.add_multiplier_2), addition.shift_1.eq(descriptor.add_shift_1),
             addition.shift_2.eq(descriptor.add_shift_2), requantizer.sums.eq(Mux(descriptor.add, addition.sums, sums)),
         ]
