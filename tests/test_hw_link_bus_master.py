@@ -8,26 +8,27 @@ from hw.link.bus_master import BusMaster
 from tests.hw_helpers import PERIOD, simulate
 from tests.link_bench import MEMORY_SIZE, Bus
 
-MEMORY = {"word_bytes": 4, "burst_words": 16}
-REGISTERS = {"word_bytes": 4, "burst_words": 1}
+WORD_BYTES = 4
+MEMORY, REGISTERS = 16, 1
+"""Words of the longest bursts."""
 
 
 class Bench:
     """A master, its bus, and the bytes that it is given and gives."""
 
-    def __init__(self, sizes: dict[str, int], seed: int, share: float):
+    def __init__(self, burst_words: int, seed: int, share: float):
         self.random, self.share = Random(seed), share
-        self.master = BusMaster(**sizes)
-        self.bus = Bus(self.master.axi, word_bytes=sizes["word_bytes"], random=self.random, share=share)
+        self.master = BusMaster(burst_words=burst_words)
+        self.bus = Bus(self.master.axi, word_bytes=WORD_BYTES, random=self.random, share=share)
         self.read = bytearray()
 
     def run(self, bench):
         simulate(self.master, bench, background=[self.bus.serve])
 
     async def start(self, ctx, address: int, length: int, write: bool):
-        master, word_bytes = self.master, self.bus.word_bytes
+        master = self.master
         assert not ctx.get(master.busy)
-        ctx.set(master.job, {"address": address, "words": length // word_bytes, "write": write})
+        ctx.set(master.job, {"address": address, "words": length // WORD_BYTES, "write": write})
         ctx.set(master.start, 1)
         await ctx.tick()
         ctx.set(master.start, 0)
@@ -46,25 +47,24 @@ class Bench:
             self.read.append(byte)
 
 
-def bursts_of(address: int, length: int, sizes: dict[str, int]) -> list[tuple[int, int]]:
+def bursts_of(address: int, length: int, burst_words: int) -> list[tuple[int, int]]:
     """(address, words) of the fewest bursts that stay between multiples of the longest."""
-    word_bytes, longest = sizes["word_bytes"], sizes["word_bytes"] * sizes["burst_words"]
+    longest = WORD_BYTES * burst_words
     ends = [*range(address - address % longest + longest, address + length, longest), address + length]
     starts = [address, *ends[:-1]]
-    return [(start, (end - start) // word_bytes) for start, end in zip(starts, ends, strict=True)]
+    return [(start, (end - start) // WORD_BYTES) for start, end in zip(starts, ends, strict=True)]
 
 
 @pytest.mark.parametrize("share", [1, 0.4])
-@pytest.mark.parametrize("sizes", [MEMORY, REGISTERS])
-def test_jobs(sizes, share):
-    bench = Bench(sizes, 2, share)
-    word_bytes = sizes["word_bytes"]
+@pytest.mark.parametrize("burst_words", [MEMORY, REGISTERS])
+def test_jobs(burst_words, share):
+    bench = Bench(burst_words, 2, share)
 
     async def jobs(ctx):
         for _ in range(14):
             words = bench.random.choice([1, 2, bench.random.randint(1, 40)])
-            length, write = words * word_bytes, bench.random.random() < 0.5
-            address = bench.random.randrange(0, MEMORY_SIZE - length, word_bytes)
+            length, write = words * WORD_BYTES, bench.random.random() < 0.5
+            address = bench.random.randrange(0, MEMORY_SIZE - length, WORD_BYTES)
             data, before = bench.random.randbytes(length), bytes(bench.bus.memory)
             left = list(data) if write else []
             bench.bus.bursts.clear()
@@ -74,30 +74,29 @@ def test_jobs(sizes, share):
                 await bench.cycle(ctx, left)
                 cycles += 1
             assert not left and not ctx.get(bench.master.failed)
-            assert bench.bus.bursts == bursts_of(address, length, sizes)
+            assert bench.bus.bursts == bursts_of(address, length, burst_words)
             if write:
                 assert bench.bus.memory == before[:address] + data + before[address + length:]
             else:
                 assert bench.read == before[address:address + length] and bench.bus.memory == before
             if share == 1:  # the bus answers in the second cycle
-                assert cycles <= words * (word_bytes + 1) + (3 + 3) * len(bench.bus.bursts) + 1
+                assert cycles <= words * (WORD_BYTES + 1) + (3 + 3) * len(bench.bus.bursts) + 1
 
     bench.run(jobs)
 
 
 @pytest.mark.parametrize("write", [False, True])
-@pytest.mark.parametrize("sizes", [MEMORY, REGISTERS])
-def test_abort_at_any_time(sizes, write):
+@pytest.mark.parametrize("burst_words", [MEMORY, REGISTERS])
+def test_abort_at_any_time(burst_words, write):
     """The bus sees its burst to the end; what had not been offered is not written; the next job is right."""
-    bench = Bench(sizes, 5, 0.6)
-    word_bytes = sizes["word_bytes"]
-    length = 4 * word_bytes
+    bench = Bench(burst_words, 5, 0.6)
+    length = 4 * WORD_BYTES
 
     async def jobs(ctx):
-        for wait in range(0, 100, 2 if sizes is MEMORY else 1):
+        for wait in range(0, 100, 2 if burst_words == MEMORY else 1):
             data, before = bench.random.randbytes(length), bytes(bench.bus.memory)
             left = list(data)
-            address = 128 - 2 * word_bytes
+            address = 128 - 2 * WORD_BYTES
             bench.bus.writes.clear()
             bench.bus.silent = bench.random.random() < 0.5
             await bench.start(ctx, address, length, write)
@@ -115,7 +114,7 @@ def test_abort_at_any_time(sizes, write):
                 await bench.cycle(ctx, left)
             assert (length - len(left), len(bench.read)) == (taken, given)
             assert len(bench.bus.bursts) == bursts
-            written = taken - taken % word_bytes
+            written = taken - taken % WORD_BYTES
             if write:
                 # All words that were whole, in order; none behind them.
                 after = before[:address] + data[:written] + before[address + written:]
@@ -129,11 +128,10 @@ def test_abort_at_any_time(sizes, write):
     bench.run(jobs)
 
 
-@pytest.mark.parametrize("sizes", [MEMORY, REGISTERS])
-def test_no_burst_after_an_error(sizes):
-    bench = Bench(sizes, 3, 1)
+@pytest.mark.parametrize("burst_words", [MEMORY, REGISTERS])
+def test_no_burst_after_an_error(burst_words):
+    bench = Bench(burst_words, 3, 1)
     bench.bus.errors = {0x40}
-    word_bytes = sizes["word_bytes"]
 
     async def jobs(ctx):
         for write in (False, True):
@@ -142,8 +140,8 @@ def test_no_burst_after_an_error(sizes):
             while ctx.get(bench.master.busy):
                 await bench.cycle(ctx, [0])
             assert ctx.get(bench.master.failed)
-            assert bench.bus.bursts == bursts_of(0x40, 256, sizes)[:1]
-            await bench.start(ctx, 0x80, word_bytes, write)
+            assert bench.bus.bursts == bursts_of(0x40, 256, burst_words)[:1]
+            await bench.start(ctx, 0x80, WORD_BYTES, write)
             while ctx.get(bench.master.busy):
                 await bench.cycle(ctx, [0])
             assert not ctx.get(bench.master.failed)
