@@ -21,13 +21,18 @@ def cheapest_rates(trained: "Trained", dataset: "Dataset", *, saved: float, with
     :func:`golden.dasnet.finetune.flow` takes. Raises Refusal.
     """
     from golden.checks import JobError
+    from golden.dasnet import macs
     from golden.dasnet.curves import accuracies_at
     from golden.dasnet.finetune import analysed_images
     from golden.dasnet.sensitivity import cheapest, choices
 
-    network, view = trained.network, trained.recipe.view
+    network, view, ranked = trained.network, trained.recipe.view, trained.recipe.ranked
     images = analysed_images(dataset.train, view, seed=seed)
-    found = choices(network, images, trained.recipe.ranked, RATES, ("max", "mean"), progress=progress_of,
+    # What can be saved at all is known at once, what it costs after minutes.
+    most = sum(macs.reduction(macs.count(network, images[:1], {name: RATES[0]})) for name in ranked)
+    if saved > most:
+        raise Refusal(f"--save-macs: expected a fraction of the MACs above 0, at most {most:.4f}, got {saved:g}")
+    found = choices(network, images, ranked, RATES, ("max", "mean"), progress=progress_of,
                     bfloat16=trained.recipe.fine_tuning.bfloat16)
     try:
         chosen = cheapest(found, saved)

@@ -152,6 +152,14 @@ def test_rates_that_cost_least(folder, capsys):
     assert trained["macs"]["reduction"] == pytest.approx(report["saved"], abs=1e-6) and report["saved"] >= 0.5
 
 
+def test_more_than_can_be_saved_is_refused_before_it_is_measured(folder, capsys, monkeypatch):
+    monkeypatch.setattr("golden.dasnet.sensitivity.choices", None)
+    assert main(["winners", str(folder / "lenet4.pt"), "--data", str(folder), "--save-macs", "0.95", "--json",
+                 str(folder / "none.json")]) == 2
+    assert "--save-macs: expected a fraction of the MACs above 0, at most 0." in capsys.readouterr().err
+    assert not (folder / "none.json").exists()
+
+
 @pytest.mark.parametrize("text, message", [
     ('{"pool9": 0.5}', "--winner-rates: it.json: expected layers among pool1, pool2, relu3, got 'pool9'"),
     ('{"rates": {"pool1": 0.5}, "scores": {"pool1": "least"}}', "it.json: expected scores among max, mean, got "),
