@@ -23,6 +23,8 @@ from scripts.options import (
 from scripts.training_report import engine_report, engine_text, measure, numbers_text, text_of
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from golden.dasnet.finetune import Step
     from golden.dasnet.pruning import Layer, Pruning
     from golden.dasnet.recipes import Recipe
@@ -64,11 +66,12 @@ class Changes:
 @dataclass(frozen=True, kw_only=True)
 class Trainings:
     """What all trainings of a command share: ``pretraining`` and ``tuning`` are schedules, ``work`` the folder of
-    their checkpoints."""
+    their checkpoints; ``teacher``: whose outputs fine-tuning matches, None for the baseline."""
 
     dataset: "Dataset"
     pretraining: "Schedule"
     tuning: "Schedule"
+    teacher: "nn.Module | None"
     seed: int
     work: Path
 
@@ -102,6 +105,8 @@ class Trainings:
 @click.option("--baseline", type=INPUT_FILE,
               help="Start from this FILE.pt of winnow train, do not train a baseline; its zero weights stay zero. Of "
                    "one with winners, which it loses, the accuracy of its own baseline is reported.")
+@click.option("--teacher", type=INPUT_FILE,
+              help="The network of this FILE.pt, dense, whose outputs fine-tuning matches.  [default: the baseline]")
 @click.option("--weights", type=INPUT_FILE,
               help="Train the baseline from published weights (akamaster's resnet20, resnet56).")
 @click.option("--epochs", type=click.IntRange(0),
@@ -122,9 +127,9 @@ class Trainings:
 @seed_option
 def train(network: str, data: Path, energies: tuple[str, ...], rates: tuple[str, ...], rates_path: Path | None,
           neurons: tuple[str, ...], max_drop: float, scores: tuple[str, ...], magnitudes: tuple[str, ...],
-          blocks: tuple[str, ...], baseline: Path | None, weights: Path | None, epochs: int | None,
-          learning_rate: float | None, gradual: float | None, hold_out: bool, download: bool, out: Path | None,
-          plot: Path | None, threads: int | None, seed: int, **sizes: Any) -> None:
+          blocks: tuple[str, ...], baseline: Path | None, teacher: Path | None, weights: Path | None,
+          epochs: int | None, learning_rate: float | None, gradual: float | None, hold_out: bool, download: bool,
+          out: Path | None, plot: Path | None, threads: int | None, seed: int, **sizes: Any) -> None:
     """Train NETWORK (mlp3, lenet4, convnet5, resnet20, resnet56, alexnet, mobilenet) and quantize it to int8.
 
     By itself the baseline alone, which ranks nothing and has all its weights. With --prune or --prune-blocks weights of
@@ -143,6 +148,7 @@ def train(network: str, data: Path, energies: tuple[str, ...], rates: tuple[str,
       winnow train alexnet --data DATA --prune-blocks 0.5 --rows 8 --cols 16
       winnow train resnet20 --data DATA --weights resnet20-12fca82f.th --winner-rate 0.5 --epochs 2
       winnow train resnet56 --data DATA --baseline base.pt --winner-rates rates.json
+      winnow train resnet56 --data DATA --baseline resnet56.pt --teacher base.pt --winner-rates rates.json
     """
     import torch
 
@@ -154,6 +160,8 @@ def train(network: str, data: Path, energies: tuple[str, ...], rates: tuple[str,
                            weights=weights, plot=plot, gradual=gradual)
     changes = _read_changes(plan, energies=energies, rates=rates, rates_path=rates_path, neurons=neurons,
                             magnitudes=magnitudes, blocks=blocks, scores=scores)
+    if teacher and not (changes.ranks or changes.prunes):
+        raise click.UsageError("--teacher: expected winners or --prune to fine-tune for, got neither")
     if hold_out and plan.dataset != "mnist":
         raise click.UsageError(f"--hold-out: expected a network of mnist, got one of {plan.dataset}")
     out = out or Path(f"{network}.pt")
@@ -167,13 +175,14 @@ def train(network: str, data: Path, energies: tuple[str, ...], rates: tuple[str,
     click.echo(f"{command_line()}  (seed {seed})\n{dataset.source}: {len(dataset.train.labels):,} training images, "
                f"{len(dataset.test.labels):,} test images")
 
-    trainings = _trainings(plan, changes, dataset, seed, out.with_suffix(".work"), epochs=epochs,
+    trainings = _trainings(plan, changes, dataset, seed, out.with_suffix(".work"),
+                           teacher and _dense("--teacher", teacher, network).network, epochs=epochs,
                            learning_rate=learning_rate, gradual=gradual)
     torch.manual_seed(seed)
     measured = {}
     with resumable(trainings.work, vars(changes) | {
-            "network": network, "seed": seed, "baseline": str(baseline), "weights": str(weights),
-            "columns": config.columns, "hold_out": hold_out}):
+            "network": network, "seed": seed, "baseline": str(baseline), "teacher": str(teacher),
+            "weights": str(weights), "columns": config.columns, "hold_out": hold_out}):
         trained = _baseline(network, baseline, weights, trainings)
         measured |= _before(trained, dataset)
         pruning = _prune(trained, changes, config.columns, trainings)
@@ -252,7 +261,7 @@ def _refuse_contradictions(*, energies: tuple[str, ...], rates: tuple[str, ...],
 
 
 def _trainings(plan: "Recipe", changes: Changes, dataset: "Dataset", seed: int, work: Path,
-               **fields: float | None) -> Trainings:
+               teacher: "nn.Module | None", **fields: float | None) -> Trainings:
     """The recipe's schedules, with those ``fields`` that are not None: of the fine-tunings, if there are any, or else
     of the baseline."""
     from dataclasses import replace
@@ -263,7 +272,8 @@ def _trainings(plan: "Recipe", changes: Changes, dataset: "Dataset", seed: int, 
         tuning = replace(tuning, **stated)
     else:
         pretraining = replace(pretraining, **stated)
-    return Trainings(dataset=dataset, pretraining=pretraining, tuning=tuning, seed=seed, work=work)
+    return Trainings(dataset=dataset, pretraining=pretraining, tuning=tuning, seed=seed, work=work,
+                     teacher=teacher)
 
 
 # What is done
@@ -274,20 +284,27 @@ def _baseline(name: str, baseline: Path | None, weights: Path | None, trainings:
     from golden.dasnet.recipes import recipe
     from golden.dasnet.trained import Trained, read_published
     from golden.dasnet.training import train as train_network
-    from golden.dasnet.winners import detach
 
     if baseline:
-        trained = Trained.load(baseline)
-        if trained.name != name:
-            raise Refusal(f"--baseline: expected a {name}, got a {trained.name}")
-        detach(trained.network)
-        return Trained(name=name, network=trained.network, metadata=trained.metadata)
+        return _dense("--baseline", baseline, name)
     network = recipe(name).build()
     if weights:
         read_published(network, weights)
     train_network(network, trainings.dataset.train, recipe(name).view, trainings.pretraining, seed=trainings.seed,
                   checkpoint=trainings.work / "baseline.pt", progress=progress_of, label="baseline")
     return Trained(name=name, network=network)
+
+
+def _dense(option: str, path: Path, name: str) -> "Trained":
+    """The network of a file without its winners. Raises Refusal for another network than ``name``."""
+    from golden.dasnet.trained import Trained
+    from golden.dasnet.winners import detach
+
+    trained = Trained.load(path)
+    if trained.name != name:
+        raise Refusal(f"{option}: expected a {name}, got a {trained.name}")
+    detach(trained.network)
+    return trained
 
 
 def _before(trained: "Trained", dataset: "Dataset") -> dict[str, Any]:
@@ -314,7 +331,7 @@ def _prune(trained: "Trained", changes: Changes, columns: int, trainings: Traini
     if not changes.prunes:
         masks = zero_masks(network)
         return Pruning(network, masks) if masks else None
-    teacher = deepcopy(network)
+    teacher = trainings.teacher or deepcopy(network)
     pruning = prune(network, view.plain(take(trainings.dataset.test.images, torch.arange(1))),
                     magnitudes=changes.magnitudes, blocks=changes.blocks, columns=columns)
     train_network(network, trainings.dataset.train, view, trainings.tuning, seed=trainings.seed,
@@ -335,7 +352,8 @@ def _take_winners(trained: "Trained", changes: Changes, max_drop: float, trainin
         return []
     dataset, view = trainings.dataset, trained.recipe.view
     rules = {name: WinnerRule(select="energy", eps=energy) for name, energy in changes.neurons.items()}
-    shared = {"seed": trainings.seed, "progress": progress_of, "after_step": pruning and pruning.apply}
+    shared = {"seed": trainings.seed, "progress": progress_of, "after_step": pruning and pruning.apply,
+              "teacher": trainings.teacher or deepcopy(trained.network)}
     if changes.rounds:
         return flow(trained.network, list(changes.rounds[0]), changes.rounds, dataset.train, dataset.test, view,
                     trainings.tuning, max_drop=max_drop, folder=trainings.work, score=changes.scores, rules=rules,
@@ -344,7 +362,7 @@ def _take_winners(trained: "Trained", changes: Changes, max_drop: float, trainin
                                                    f"accuracy {step.accuracy:.2%} ({-step.drop:+.2%}), "
                                                    f"{step.reduction:.1%} of the MACs saved"), **shared)
     fine_tune(trained.network, rules_of(changes.rates, changes.scores) | rules, dataset.train, view, trainings.tuning,
-              checkpoint=trainings.work / "winners.pt", label="winners", teacher=deepcopy(trained.network), **shared)
+              checkpoint=trainings.work / "winners.pt", label="winners", **shared)
     return []
 
 

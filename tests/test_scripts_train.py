@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 
 from golden.dasnet.trained import Trained
 from golden.dasnet.training import Schedule
@@ -44,6 +45,24 @@ def test_train(folder, capsys):
     assert network.metadata["accuracy"] == report["accuracy"]
     assert set(json.loads((folder / "base.json").read_text())["accuracy"]["test"]) == {"float_dense", "int8_dense"}
     assert not list(folder.glob("*.work"))
+
+
+@pytest.mark.parametrize("how", [["--winner-rate", "0.3"], ["--winner-energy", "0.99", "--max-drop", "1"],
+                                 ["--prune", "0.1"]])
+def test_fine_tuning_learns_from_the_teacher(folder, tmp_path, how):
+    """Of a teacher that takes every class for the next one a network learns this, in part, beside the labels."""
+    teacher = Trained.load(folder / "winners.pt")
+    last = list(teacher.network.modules())[-1]
+    with torch.no_grad():
+        last.weight.copy_(last.weight.roll(1, 0) * 10)
+        last.bias.copy_(last.bias.roll(1, 0) * 10)
+    teacher.save(tmp_path / "teacher.pt")
+    accuracies = []
+    for more in ([], ["--teacher", str(tmp_path / "teacher.pt")]):
+        assert main(["train", "mlp3", "--data", str(folder), "--baseline", str(folder / "base.pt"), *how, *more,
+                     "--epochs", "8", "--out", str(tmp_path / "one.pt")]) == 0
+        accuracies.append(json.loads((tmp_path / "one.json").read_text())["accuracy"]["test"]["float_dense"])
+    assert accuracies[0] > 0.95 and accuracies[1] < accuracies[0] - 0.05
 
 
 def test_a_second_fine_tuning_reports_the_first_baseline(folder, tmp_path):
@@ -163,6 +182,8 @@ def test_interrupted(folder, capsys, monkeypatch):
     (["mlp3", "--baseline", "FOLDER/winners.npz"],
      "FOLDER/winners.npz: expected a file that winnow train wrote, got something else"),
     (["lenet4", "--baseline", "FOLDER/base.pt"], "--baseline: expected a lenet4, got a mlp3"),
+    (["lenet4", "--winner-rate", "0.5", "--teacher", "FOLDER/base.pt"], "--teacher: expected a lenet4, got a mlp3"),
+    (["mlp3", "--teacher", "FOLDER/base.pt"], "--teacher: expected winners or --prune to fine-tune for, got neither"),
     (["mlp3", "--weights", "FOLDER/base.pt"],
      "FOLDER/base.pt: expected the published weights of this network, got something else"),
     (["convnet5"], "cifar10: "),

@@ -86,24 +86,26 @@ def mean_rates(network: nn.Module, split: Split, view: View) -> dict[str, float]
 def flow(network: nn.Module, ranked: Sequence[str], energies: Sequence[Mapping[str, float]], training: Split,
          test: Split, view: View, schedule: Schedule, *, max_drop: float, seed: int, folder: Path,
          progress: Progress, report: Callable[[Step], None], score: str | Mapping[str, str] = "max",
-         rules: Mapping[str, WinnerRule] | None = None, after_step: Callable[[], None] | None = None) -> list[Step]:
+         rules: Mapping[str, WinnerRule] | None = None, teacher: nn.Module | None = None,
+         after_step: Callable[[], None] | None = None) -> list[Step]:
     """Lower the thresholds round by round while the accuracy's drop stays within ``max_drop``.
 
     ``energies``: the thresholds of each round, falling, for the layers ``ranked``; ``score``: as of :func:`rules_of`;
     ``rules``: of layers beside them, the same in every round; ``after_step``: as of
     :func:`golden.dasnet.training.train`. Rates follow from the baseline's activations on 1,000 training images
-    (:mod:`golden.dasnet.winner_rates`); each round fine-tunes the weights of the one before, taught by the baseline.
-    Returns all rounds, of which the last may be beyond the bound; ``network`` then has weights and winners of the one
-    with the fewest MACs within it, of the baseline if there is none. Every round leaves a file in ``folder``: after an
-    interruption finished ones are not repeated, and one begun goes on behind its last epoch.
+    (:mod:`golden.dasnet.winner_rates`); each round fine-tunes the weights of the one before, taught by
+    ``teacher``, or by the baseline where it is None. Returns all rounds, of which the last may be beyond the bound;
+    ``network`` then has weights and winners of the one with the fewest MACs within it, of the baseline if there is
+    none. Every round leaves a file in ``folder``: after an interruption finished ones are not repeated, and one begun
+    goes on behind its last epoch.
     """
     check(len(energies) > 0, "energies", "at least one round of thresholds", len(energies))
     folder.mkdir(parents=True, exist_ok=True)
     images = analysed_images(training, view, seed=seed)
-    teacher = deepcopy(network)
-    detach(teacher)
-    baseline = accuracy(teacher, test, view)
-    collected = collect(teacher, images, list(ranked))
+    baseline = deepcopy(network)
+    detach(baseline)
+    baseline_accuracy = accuracy(baseline, test, view)
+    collected = collect(baseline, images, list(ranked))
     best, steps = None, []
     for number, thresholds in enumerate(energies):
         rates = rates_at(collected, thresholds)
@@ -111,17 +113,17 @@ def flow(network: nn.Module, ranked: Sequence[str], energies: Sequence[Mapping[s
         checkpoint = folder / f"round{number + 1}.pt"
         chosen_rules = rules_of(rates, score) | dict(rules or {})
         fine_tune(network, chosen_rules, training, view, schedule, seed=seed + number, checkpoint=checkpoint,
-                  progress=progress, label=label, teacher=teacher, after_step=after_step)
+                  progress=progress, label=label, teacher=teacher or baseline, after_step=after_step)
         counted = macs.count(network, images[:1], mean_rates(network, test, view))
         found = accuracy(network, test, view)
-        steps.append(Step(energies=dict(thresholds), rates=rates, accuracy=found, drop=baseline - found,
+        steps.append(Step(energies=dict(thresholds), rates=rates, accuracy=found, drop=baseline_accuracy - found,
                           macs=macs.total(counted)[1], reduction=macs.reduction(counted), checkpoint=checkpoint.name))
         report(steps[-1])
         if steps[-1].drop > max_drop:
             break
         best = deepcopy(network.state_dict()), chosen_rules
     detach(network)
-    state, chosen_rules = best or (teacher.state_dict(), {})
+    state, chosen_rules = best or (baseline.state_dict(), {})
     network.load_state_dict(state)
     attach(network, chosen_rules)
     return steps
