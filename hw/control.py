@@ -10,6 +10,8 @@ from .registers import COUNTERS, IDENTITY_VALUE, PROFILE_WORDS, Error, Register
 
 WATCHDOG_CYCLES = 1 << 13
 """Cycles without any progress and with nothing outstanding after which a program is given up."""
+RESET_CYCLES = 64
+"""Of the core's reset behind a program: half of them to come to all blocks, to one a cycle, and half to leave them."""
 AHEAD = ("read_weights", "read_parameters", "read_beats")
 """Counters of what may be read for a layer before it begins."""
 PROFILE_HOLD = 7
@@ -93,17 +95,19 @@ class Registers(wiring.Component):
 
 
 class Control(wiring.Component):
-    """Runs one program at a time: reset the core, start it, wait until it is finished or fails, interrupt.
+    """Runs one program at a time: start the core, wait until it is finished or fails, reset the core, interrupt.
 
     On an error nothing new is issued on AXI, what is outstanding is completed, and only then the program ends; so the
-    interrupt always comes, as long as the memory answers.
+    interrupt always comes, as long as the memory answers. It comes :data:`RESET_CYCLES` after the program's end.
 
     Members
     -------
     start, clear, program_length, status, irq:
         The registers' side.
-    core_reset, core_start:
-        Reset and start strobes of the engine, one cycle and two cycles after ``start``.
+    core_start:
+        Start strobe of the core, one cycle after ``start``.
+    core_reset:
+        Its reset, high for the first half of :data:`RESET_CYCLES`.
     abort:
         Level: stop issuing.
     finished:
@@ -113,7 +117,7 @@ class Control(wiring.Component):
     axi_idle, progress:
         Nothing is outstanding; something moved in this cycle.
     running:
-        High from start to interrupt.
+        High from start to the program's end.
     """
 
     def __init__(self):
@@ -127,25 +131,22 @@ class Control(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         error = Signal(Error, init=Error.NONE)
-        starting, done = Signal(), Signal()
+        resetting, done = Signal(), Signal()
+        left = Signal(range(RESET_CYCLES))
         watchdog, expired = Signal(range(WATCHDOG_CYCLES)), Signal()
         m.d.sync += self.core_reset.eq(0)
         m.d.comb += [
-            self.status.eq(starting | self.running | done << 1 | (error != Error.NONE) << 2 | error << 8),
+            self.status.eq(self.running | resetting | done << 1 | (error != Error.NONE) << 2 | error << 8),
             self.irq.eq(done),
         ]
         with m.If(self.clear):
             m.d.sync += done.eq(0)
         with m.FSM():
             with m.State("IDLE"):
+                m.d.sync += left.eq(RESET_CYCLES - 1)
                 with m.If(self.start):
-                    m.d.sync += [self.core_reset.eq(1), done.eq(0), error.eq(Error.NONE), watchdog.eq(0),
-                                 expired.eq(0)]
-                    m.next = "RESET"
-            with m.State("RESET"):
-                m.d.comb += starting.eq(1)
-                m.d.sync += self.running.eq(1)
-                m.next = "START"
+                    m.d.sync += [self.running.eq(1), done.eq(0), error.eq(Error.NONE), watchdog.eq(0), expired.eq(0)]
+                    m.next = "START"
             with m.State("START"):
                 m.d.comb += self.core_start.eq(1)
                 m.next = "RUN"
@@ -158,16 +159,22 @@ class Control(wiring.Component):
                     (self.write_failed, Error.WRITE), (expired, Error.TIMEOUT),
                 )
                 with m.If(self.finished):
-                    m.d.sync += [self.running.eq(0), done.eq(1)]
-                    m.next = "IDLE"
+                    m.d.sync += self.running.eq(0)
+                    m.next = "RESET"
                 for condition, code in causes:
                     with m.If(condition):
-                        m.d.sync += [error.eq(code), self.running.eq(1), done.eq(0)]
+                        m.d.sync += [error.eq(code), self.running.eq(1)]
                         m.next = "ABORT"
             with m.State("ABORT"):
                 m.d.comb += self.abort.eq(1)
                 with m.If(self.axi_idle):
-                    m.d.sync += [self.core_reset.eq(1), self.running.eq(0), done.eq(1)]
+                    m.d.sync += self.running.eq(0)
+                    m.next = "RESET"
+            with m.State("RESET"):
+                m.d.comb += [resetting.eq(1), self.abort.eq(1)]
+                m.d.sync += [self.core_reset.eq(left >= RESET_CYCLES // 2), left.eq(left - 1)]
+                with m.If(left == 0):
+                    m.d.sync += done.eq(1)
                     m.next = "IDLE"
         return m
 

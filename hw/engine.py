@@ -9,7 +9,7 @@ from .array import SystolicArray
 from .buffer import BankedBuffer
 from .channel_flags import ChannelFlags
 from .config import EngineConfig
-from .control import Control, Counters, Registers
+from .control import RESET_CYCLES, Control, Counters, Registers
 from .drain import Drain
 from .feed import Feed
 from .loader import Loader, SegmentWalker
@@ -31,7 +31,8 @@ from .writer import WriteKind, Writer
 class Core(wiring.Component):
     """Everything but the registers: from descriptors and tensors in memory to results, scores and winners in memory.
 
-    Members: ``start``, ``program_address``, ``program_length``, ``window_base``, ``window_limit``, ``abort``;
+    Members: ``reset``, high for at least as many cycles as there are blocks, and low for as many before ``start``;
+    ``start``, ``program_address``, ``program_length``, ``window_base``, ``window_limit``, ``abort``;
     ``finished``, ``invalid``, ``outside``, ``read_failed``, ``write_failed``, ``axi_idle``, ``progress`` as of
     :class:`hw.control.Control`; ``increments``, ``ahead``, ``layer_done``, ``recording`` as of
     :class:`hw.control.Counters`; AXI4 channels ``ar_*``, ``r_*``, ``aw_*``, ``w_*``, ``b_*``.
@@ -41,7 +42,7 @@ class Core(wiring.Component):
         self.config = config
         data_bits = config.axi_data_bits
         super().__init__({
-            "start": In(1), "program_address": In(32), "program_length": In(32),
+            "reset": In(1), "start": In(1), "program_address": In(32), "program_length": In(32),
             "window_base": In(32), "window_limit": In(32), "abort": In(1), "running": In(1),
             "finished": Out(1), "invalid": Out(1), "outside": Out(1), "read_failed": Out(1), "write_failed": Out(1),
             "axi_idle": Out(1), "progress": Out(1),
@@ -56,44 +57,54 @@ class Core(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         config, axi_bytes = self.config, self.config.axi_bytes
+        resets = [self.reset]
+
+        def attach(name: str, block: wiring.Component) -> wiring.Component:
+            """A block whose reset is a register of its own, a cycle behind that of the one before: none has to reach
+            all of the engine within a cycle."""
+            resets.append(Signal(name=f"{name}_reset", reset_less=True))
+            m.d.sync += resets[-1].eq(resets[-2])
+            m.submodules[name] = ResetInserter(resets[-1])(block)
+            return block
 
         # Loading.
-        m.submodules.winner_list = winner_list = WinnerList(
-            max_channels=config.max_channels, word_bits=config.axi_data_bits)
-        m.submodules.flags = flags = ChannelFlags(max_channels=config.max_channels)
-        m.submodules.loader = loader = Loader(config=config)
-        m.submodules.walker = walker = SegmentWalker()
-        m.submodules.reader = reader = Reader(
+        winner_list = attach("winner_list", WinnerList(
+            max_channels=config.max_channels, word_bits=config.axi_data_bits))
+        flags = attach("flags", ChannelFlags(max_channels=config.max_channels))
+        loader = attach("loader", Loader(config=config))
+        walker = attach("walker", SegmentWalker())
+        reader = attach("reader", Reader(
             axi_bytes=axi_bytes, outstanding=config.outstanding_reads,
-            weight_buffer_bytes=config.weight_buffer_bytes)
-        m.submodules.unpacker = unpacker = Unpacker(axi_bytes=axi_bytes)
+            weight_buffer_bytes=config.weight_buffer_bytes))
+        unpacker = attach("unpacker", Unpacker(axi_bytes=axi_bytes))
         # On-chip operands and constants.
-        m.submodules.act_buffer = act_buffer = BankedBuffer(
+        act_buffer = attach("act_buffer", BankedBuffer(
             banks=config.act_banks, ring_bytes=config.act_buffer_bytes, write_bytes=axi_bytes,
-            read_bytes=config.act_banks)
-        m.submodules.weight_buffer = weight_buffer = BankedBuffer(
+            read_bytes=config.act_banks))
+        weight_buffer = attach("weight_buffer", BankedBuffer(
             banks=config.weight_banks, ring_bytes=config.weight_buffer_bytes, write_bytes=axi_bytes,
-            read_bytes=config.weight_read_bytes)
-        m.submodules.parameters = parameters = ParameterStore(columns=config.columns, axi_bytes=axi_bytes)
+            read_bytes=config.weight_read_bytes))
+        parameters = attach("parameters", ParameterStore(columns=config.columns, axi_bytes=axi_bytes))
         # Computing.
-        m.submodules.scheduler = scheduler = Scheduler(config=config)
-        m.submodules.feed = feed = Feed(config=config)
-        m.submodules.array = array = SystolicArray(
-            rows=config.rows, columns=config.columns, weight_bits=config.weight_bits)
-        m.submodules.vector_unit = vector_unit = VectorUnit(
+        scheduler = attach("scheduler", Scheduler(config=config))
+        feed = attach("feed", Feed(config=config))
+        array = attach("array", SystolicArray(
+            rows=config.rows, columns=config.columns, weight_bits=config.weight_bits))
+        vector_unit = attach("vector_unit", VectorUnit(
             lanes=config.vector_lanes, weight_bits=config.weight_bits,
-            blocks=max(0, config.spare_multipliers - Addition.PRODUCTS * config.requantize_lanes))
-        m.submodules.drain = drain = Drain(config=config, array_latency=SystolicArray.LATENCY)
+            blocks=max(0, config.spare_multipliers - Addition.PRODUCTS * config.requantize_lanes)))
+        drain = attach("drain", Drain(config=config, array_latency=SystolicArray.LATENCY))
         # Results.
-        m.submodules.output_buffer = output_buffer = BankedBuffer(
+        output_buffer = attach("output_buffer", BankedBuffer(
             banks=config.output_banks, ring_bytes=config.output_ring_bytes, rings=config.columns,
-            write_bytes=config.requantize_lanes, read_bytes=axi_bytes)
-        m.submodules.write_back = write_back = WriteBack(config=config)
-        m.submodules.score = score = ScoreUnit(
-            chunk_bytes=axi_bytes, max_channels=config.max_channels, label=label_layout(config.columns))
-        m.submodules.ranking = ranking = RankingUnit(max_channels=config.max_channels, lanes=config.rank_lanes)
-        m.submodules.router = router = OutputRouter(config=config)
-        m.submodules.writer = writer = Writer(axi_bytes=axi_bytes)
+            write_bytes=config.requantize_lanes, read_bytes=axi_bytes))
+        write_back = attach("write_back", WriteBack(config=config))
+        score = attach("score", ScoreUnit(
+            chunk_bytes=axi_bytes, max_channels=config.max_channels, label=label_layout(config.columns)))
+        ranking = attach("ranking", RankingUnit(max_channels=config.max_channels, lanes=config.rank_lanes))
+        router = attach("router", OutputRouter(config=config))
+        writer = attach("writer", Writer(axi_bytes=axi_bytes))
+        assert 2 * len(resets) <= RESET_CYCLES
 
         # Loading: the walker's segments go before the loader's own, which are offered only while it is idle.
         connect(m, loader.o_job, walker.i_job)
@@ -146,6 +157,8 @@ class Core(wiring.Component):
             position.eq(Mux(weight_end >= config.weight_buffer_bytes,
                             weight_end - config.weight_buffer_bytes, weight_end)),
         ]
+        with m.If(self.reset):
+            m.d.sync += position.eq(0)
         m.d.comb += [
             unpacker.stall.eq(router.claims), act_buffer.write_enable.eq(unpacker.write_enable | router.write_enable),
             act_buffer.write_first.eq(Mux(router.write_enable, 0, unpacker.write_first)),
@@ -305,7 +318,7 @@ class Engine(wiring.Component):
         m.submodules.counters = counters = Counters(layers=config.profile_layers)
         m.submodules.registers = registers = Registers(index_bits=counters.index_bits)
         core = Core(config=config)
-        m.submodules.core = ResetInserter(control.core_reset)(core)
+        m.submodules.core = core
 
         beat_size = (config.axi_bytes - 1).bit_length()
         for channel in ("aw", "ar"):
@@ -336,6 +349,7 @@ class Engine(wiring.Component):
             counters.layer_done.eq(core.layer_done),
             counters.index.eq(registers.read_index), counters.profile.eq(registers.read_profile),
             registers.read_value.eq(counters.value), core.recording.eq(counters.recording),
+            core.reset.eq(control.core_reset),
             core.start.eq(control.core_start), core.abort.eq(control.abort), core.running.eq(control.running),
             core.program_address.eq(registers.program_address), core.program_length.eq(registers.program_length),
             core.window_base.eq(registers.window_base), core.window_limit.eq(registers.window_limit),

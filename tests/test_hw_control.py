@@ -4,7 +4,7 @@ from random import Random
 
 import pytest
 
-from hw.control import AHEAD, WATCHDOG_CYCLES, Control, Counters, Registers
+from hw.control import AHEAD, RESET_CYCLES, WATCHDOG_CYCLES, Control, Counters, Registers
 from hw.registers import COUNTERS, IDENTITY_VALUE, PROFILE_WORDS, Error, Register
 
 from .hw_helpers import StallRule, simulate
@@ -144,16 +144,25 @@ class Program:
     async def start(self, ctx) -> None:
         component = self.component
         ctx.set(component.start, 1)
-        assert not ctx.get(component.core_reset)
+        assert not ctx.get(component.running)
         await ctx.tick()
         ctx.set(component.start, 0)
-        assert ctx.get(component.core_reset) and not ctx.get(component.core_start)
-        assert not ctx.get(component.irq) and ctx.get(component.status) == 1
-        await ctx.tick()
         assert ctx.get(component.core_start) and not ctx.get(component.core_reset) and ctx.get(component.running)
         assert not ctx.get(component.irq) and ctx.get(component.status) == 1
         await ctx.tick()
         assert not ctx.get(component.core_start)
+
+    async def reset(self, ctx, error: int) -> None:
+        """Behind its end: long enough for every block to be reset, and to have left the reset before the interrupt."""
+        component, resets = self.component, []
+        for _ in range(RESET_CYCLES):
+            assert not ctx.get(component.running) and not ctx.get(component.irq) and ctx.get(component.abort)
+            assert ctx.get(component.status) & 3 == 1 and not ctx.get(component.core_start)
+            await ctx.tick()
+            resets.append(ctx.get(component.core_reset))
+        assert resets == [1] * (RESET_CYCLES // 2) + [0] * (RESET_CYCLES // 2)
+        assert ctx.get(component.irq) and not ctx.get(component.abort)
+        assert ctx.get(component.status) == (2 | 4 | error << 8 if error else 2)
 
 
 def test_a_program_that_finishes():
@@ -172,7 +181,7 @@ def test_a_program_that_finishes():
             ctx.set(component.finished, 1)
             await ctx.tick()
             ctx.set(component.finished, 0)
-            assert ctx.get(component.status) == 2 and ctx.get(component.irq) and not ctx.get(component.running)
+            await program.reset(ctx, 0)
             await ctx.tick().repeat(3)
             assert ctx.get(component.irq)
             ctx.set(component.clear, 1)
@@ -207,10 +216,7 @@ def test_a_program_that_fails(cause, code, finishing):
             ctx.set(getattr(component, cause), 0)
             ctx.set(component.finished, 0)
             ctx.set(component.axi_idle, 0)
-            assert ctx.get(component.irq) and not ctx.get(component.abort) and ctx.get(component.core_reset)
-            await ctx.tick()
-            assert not ctx.get(component.core_reset)
-            assert ctx.get(component.status) == 2 | 4 | code << 8
+            await program.reset(ctx, code)
             ctx.set(component.clear, 1)
             await ctx.tick()
             ctx.set(component.clear, 0)
@@ -235,7 +241,7 @@ def test_a_program_without_progress():
         while not ctx.get(component.irq):
             await ctx.tick()
             waited += 1
-        assert WATCHDOG_CYCLES <= waited <= WATCHDOG_CYCLES + 4
+        assert WATCHDOG_CYCLES <= waited - RESET_CYCLES <= WATCHDOG_CYCLES + 4
         assert ctx.get(component.status) == 2 | 4 | Error.TIMEOUT << 8
 
     simulate(component, bench)
