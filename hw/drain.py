@@ -184,15 +184,23 @@ class Drain(wiring.Component):
 
         # Stage 1: choose lanes of each column and one of some columns beside each other, or lanes of the vector unit.
         # Stage 2: choose one of these, add what earlier passes have left. Lanes come first: what leaves a column is as
-        # wide as the requantizer, not as high as the array.
+        # wide as the requantizer, not as high as the array. Each column counts its own chunks, and columns beside each
+        # other those that have been read, from 0 to 0: no register chooses for all of the array.
         near = max(0, (config.columns - 1).bit_length() - (config.drain_chunks - 1).bit_length())
-        of_columns = [select(self.words(self.sums.word_select(c, 32 * config.rows)), chunk)
-                      for c in range(config.columns)]
+        of_columns = []
+        for c in range(config.columns):
+            own_chunk = Signal(range(config.drain_chunks), name=f"chunk_of_column{c}")
+            with m.If(reading & (column == c)):
+                m.d.sync += own_chunk.eq(Mux(chunks_left.last, 0, own_chunk + 1))
+            of_columns.append(select(self.words(self.sums.word_select(c, 32 * config.rows)), own_chunk))
         picked = [Signal(32 * lanes, name=f"picked{n}") for n in range(-(-config.columns >> near))]
         far = Signal(range(len(picked)))
         m.d.sync += far.eq(Mux(vector, 0, column >> near))
         for n, one in enumerate(picked):
-            m.d.sync += one.eq(select(of_columns[n << near:(n + 1) << near], column[:near]))
+            own_column = Signal(near, name=f"column_of{n}")
+            with m.If(reading & chunks_left.last & ~vector & (column >> near == n)):
+                m.d.sync += own_column.eq(Mux(columns_left.last, 0, own_column + 1))
+            m.d.sync += one.eq(select(of_columns[n << near:(n + 1) << near], own_column))
         with m.If(vector):
             m.d.sync += picked[0].eq(select(self.words(held), chunk))
         sums = Signal(32 * lanes)

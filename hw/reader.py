@@ -125,14 +125,18 @@ class Reader(wiring.Component):
         m.submodules.labels = labels = SyncFIFOBuffered(width=label.size, depth=self.outstanding)
         pushed, head = label(labels.w_data), label(labels.r_data)
 
-        weight_room = Signal(range(self.weight_buffer_bytes + 1), init=self.weight_buffer_bytes)
-        room_left = Signal(signed(len(weight_room) + 1))
-        fits, go = Signal(), Signal()
+        # Free bytes of the weight buffer beyond those that the burst in turn fills, fewer than none where it does not
+        # fit. What the burst behind it fills is known before it is known whether this one goes.
+        beyond = Signal(signed(self.weight_buffer_bytes.bit_length() + 1), init=self.weight_buffer_bytes)
+        next_size, next_fills = Signal.like(size), Signal.like(size)
+        go = Signal()
         end, left = Signal(33), Signal(32)
         m.d.comb += [
             end.eq(following.address + following.bytes),
-            room_left.eq(weight_room - size), fits.eq((segment.kind != Kind.WEIGHTS) | (room_left >= 0)),
-            go.eq(busy & inside & fits & labels.w_rdy & (~self.ar_valid | self.ar_ready | is_mark) & ~self.abort),
+            next_fills.eq(Mux(busy & ~final, Mux(segment.kind == Kind.WEIGHTS, next_size, 0),
+                              Mux(waiting & (following.kind == Kind.WEIGHTS), first_size, 0))),
+            go.eq(busy & inside & (beyond >= 0) & labels.w_rdy & (~self.ar_valid | self.ar_ready | is_mark)
+                  & ~self.abort),
             moves.eq(~busy | (go & final) | self.abort),
             left.eq(segment.bytes - size),
             labels.w_en.eq(go),
@@ -147,19 +151,20 @@ class Reader(wiring.Component):
             self.issued_bytes.eq(size),
             self.issued_beats.eq(beats),
         ]
+        whole = left >= BURST_BEATS * axi_bytes
+        m.d.comb += next_size.eq(Mux(whole, BURST_BEATS * axi_bytes, left))
         with m.If(busy & ~inside):
             m.d.sync += self.outside.eq(1)
         with m.If(self.ar_valid & self.ar_ready):
             m.d.sync += self.ar_valid.eq(0)
         with m.If(go):
             # Bursts behind the first begin at a boundary.
-            whole = left >= BURST_BEATS * axi_bytes
             m.d.sync += [
                 segment.address.eq(segment.address + size),
                 segment.bytes.eq(left),
                 segment.destination.eq(segment.destination + size),
                 segment.start.eq(0),
-                size.eq(Mux(whole, BURST_BEATS * axi_bytes, left)),
+                size.eq(next_size),
                 beats.eq(Mux(whole, BURST_BEATS, (left[:len(size)] + axi_bytes - 1) >> lane_bits)),
                 final.eq(left <= BURST_BEATS * axi_bytes),
             ]
@@ -176,9 +181,9 @@ class Reader(wiring.Component):
                 inside.eq((following.bytes == 0)
                           | ((following.address >= self.window_base) & (end <= self.window_limit))),
             ]
-        m.d.sync += weight_room.eq(weight_room + self.weights_freed)
-        with m.If(go & (segment.kind == Kind.WEIGHTS)):
-            m.d.sync += weight_room.eq(room_left + self.weights_freed)
+        m.d.sync += beyond.eq(beyond + self.weights_freed)
+        with m.If(go | ~busy):
+            m.d.sync += beyond.eq(beyond + self.weights_freed - next_fills)
 
         # Beats back: label each with its lanes, one register stage before it is distributed.
         begun = Signal()

@@ -176,11 +176,14 @@ def test_progress_of_nextpnr():
         "Info: Packing IOs..",
         "Info:     at iteration #12, type ALL: wirelen solved = 107, spread = 650, legal = 81040; time = 0.05s",
         "Info:   at iteration #5: temp = 0.000000, timing cost = 38, wirelen = 800",
+        "Info: overlap: COMB=96.6%, FF=95.0%, RAM=86.8%, MUL=88.4%",
+        "Info:     iter=23 wires=866644 overused=1338 overuse=1338 archfail=NA",
         "Info: Routing 8000 arcs.",
         "Info:            |   (re-)routed arcs  |   delta    | remaining|       time spent     |",
         "Info:       1000 |      131        869 |  131   869 |      6000|       2.94       2.94|",
         "Info:       2000 |      231       1769 |  100   900 |      9000|       2.94       2.94|",
     )] == [None, "placing, iteration 12, wire length 81,040", "placing, refinement 5, wire length 800",
+           "placing, 96.6 % of the LUT4s overlap", "routing, round 23, 1,338 wires used twice",
            "routing, 8,000 arcs left", None, "routing, 6,000 arcs left, 25 % done",
            "routing, 9,000 arcs left, 0 % done"]
 

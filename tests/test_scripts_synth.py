@@ -11,6 +11,7 @@ import pytest
 
 import hw.boards.flow as flow
 from golden.networks import build as network_of
+from hw.boards.floorplan import floorplan
 from hw.boards.pll import pll_dividers
 from hw.boards.presets import BOARDS
 from hw.boards.report import Clock, Placement
@@ -133,7 +134,7 @@ def filled(config: EngineConfig) -> EngineConfig:
 
 def test_a_bitstream(asked, capsys, tmp_path):
     assert run("--board", "ulx3s-12f", "--seed", 1, "--seed", 3, "--seed", 1, "--frequency", 101,
-               "--router", "router2", "--json", "report.json") == 0
+               "--placer", "static", "--router", "router2", "--json", "report.json") == 0
     captured = capsys.readouterr()
     translated, arguments = asked
     clock = pll_dividers(input_hz=25_000_000, output_hz=101e6)
@@ -141,7 +142,8 @@ def test_a_bitstream(asked, capsys, tmp_path):
     folder = tmp_path / "build" / "ulx3s-12f"
     assert {name: arguments[name] for name in ("rtlil", "constraints", "name", "options", "seeds")} == {
         "rtlil": "rtlil", "constraints": "constraints", "name": "winnow-ulx3s-12f", "seeds": (1, 3),
-        "options": ("--12k", "--package", "CABGA381", "--speed", "6", "--router", "router2")}
+        "options": ("--12k", "--package", "CABGA381", "--speed", "6", "--placer", "static", "--router", "router2")}
+    assert arguments["places"] == {}
     assert folder.is_dir() and folder.samefile(arguments["folder"])
     found = json.loads((tmp_path / "report.json").read_text())
     assert (found["board"], found["seed"], found["met"]) == ("ulx3s-12f", 3, True)
@@ -178,6 +180,17 @@ def test_a_tool_that_fails_is_exit_code_1(asked, capsys, monkeypatch):
     monkeypatch.setattr(flow, "build", fail)
     assert run("--board", "ulx3s-12f") == 1
     assert capsys.readouterr().err.splitlines()[-1] == "winnow: error: synthesis: ERROR: no"
+
+
+@pytest.mark.parametrize("board, placer, router", [
+    ("ulx3s-12f", "heap", "router1"), ("ulx3s-85f", "static", "router2")])
+def test_placer_and_router_of_the_board(asked, board, placer, router):
+    """And its floorplan."""
+    run("--board", board)
+    _, arguments = asked
+    assert arguments["options"][-4:] == ("--placer", placer, "--router", router)
+    places = floorplan(BOARDS[board].device, BOARDS[board].config, array="system.engine.core.array")
+    assert arguments["places"] == places and bool(places) == (board == "ulx3s-85f")
 
 
 def test_sizes_replace_those_of_the_board(asked):

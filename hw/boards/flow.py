@@ -4,7 +4,7 @@ import importlib.metadata
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,7 +56,7 @@ def tool_versions() -> dict[str, str]:
 
 
 def build(*, rtlil: str, constraints: str, name: str, options: Sequence[str], seeds: Iterable[int], folder: Path,
-          progress: Progress) -> tuple[Path, list[Placement]]:
+          progress: Progress, places: Mapping[str, str] | None = None) -> tuple[Path, list[Placement]]:
     """Synthesize, place and route once for each seed, and pack the best.
 
     Parameters
@@ -66,7 +66,9 @@ def build(*, rtlil: str, constraints: str, name: str, options: Sequence[str], se
     name:
         Of the bitstream, without its suffix.
     options:
-        Of nextpnr: the device.
+        Of nextpnr: the device, how to place and route.
+    places:
+        {cell: BEL} of cells that are placed there (:mod:`hw.boards.floorplan`).
     folder:
         Where the files go. All but the bitstream is for those who look for a reason.
 
@@ -75,7 +77,9 @@ def build(*, rtlil: str, constraints: str, name: str, options: Sequence[str], se
     """
     (folder / "top.il").write_text(rtlil)
     (folder / "top.lpf").write_text(constraints)
-    (folder / "top.ys").write_text(f"read_rtlil top.il\n{SYNTHESIS} -top top\nwrite_json top.json\n")
+    fixed = [f'setattr -set BEL "{place}" top/{cell}' for cell, place in (places or {}).items()]
+    (folder / "top.ys").write_text("\n".join(
+        ["read_rtlil top.il", f"{SYNTHESIS} -top top", *fixed, "write_json top.json", ""]))
     _run(YOSYS, "-l", "yosys.log", "top.ys", step="synthesis", folder=folder, detail=yosys_detail, progress=progress)
     best, placements = None, []
     for seed in seeds:
@@ -104,7 +108,7 @@ def yosys_detail(line: str) -> str | None:
 
 
 class NextpnrDetail:
-    """What a line of nextpnr says about its progress: how far placing has come, and how many arcs are left to route.
+    """What a line of nextpnr says about its progress: how far placing has come, and how much is left to route.
 
     Raises FlowError where there is too little of something: nextpnr would notice it only when it places the last.
     """
@@ -120,6 +124,11 @@ class NextpnrDetail:
             return f"placing, refinement {found[1]}, wire length {int(found[2]):,}"
         if found := re.match(r"Info: +at iteration #(\d+), type \w+: .*legal = (\d+)", line):
             return f"placing, iteration {found[1]}, wire length {int(found[2]):,}"
+        # The placer "static": cells that lie over each other, in the mean over its area.
+        if found := re.match(r"Info: overlap: COMB=([\d.]+)%", line):
+            return f"placing, {found[1]} % of the LUT4s overlap"
+        if found := re.match(r"Info: +iter=(\d+) wires=\d+ overused=(\d+)", line):  # router2
+            return f"routing, round {found[1]}, {int(found[2]):,} wires used twice"
         if found := re.match(r"Info: +Routing (\d+) arcs", line):
             self._arcs = max(1, int(found[1]))
             return f"routing, {self._arcs:,} arcs left"

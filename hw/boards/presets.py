@@ -10,13 +10,16 @@ class Board:
     """A board and its device.
 
     ``lut4s``, ``multipliers``, ``block_rams``: what nextpnr has of 4-input LUTs, MULT18X18D and DP16KD for the device;
-    of the 12F those of the 25F, which it is made as. ``nextpnr_options``: device, package and speed grade.
+    of the 12F those of the 25F, which it is made as. ``nextpnr_options``: device, package and speed grade. ``placer``,
+    ``router``: of nextpnr, those that serve this device's engine best.
     ``frequency_mhz``: what is asked for unless told otherwise; place and route has reached it but for the 85F's.
     """
 
     name: str
     device: str
     nextpnr_options: tuple[str, ...]
+    placer: str = "heap"
+    router: str = "router1"
     lut4s: int
     multipliers: int
     block_rams: int
@@ -32,7 +35,8 @@ def _ulx3s(size: int, **fields) -> Board:
 
 
 BOARDS = {board.name: board for board in (
-    _ulx3s(85, lut4s=83_640, multipliers=156, block_rams=208, frequency_mhz=100, config=EngineConfig(
+    _ulx3s(85, lut4s=83_640, multipliers=156, block_rams=208, frequency_mhz=100, placer="static", router="router2",
+           config=EngineConfig(
         rows=8, columns=16, axi_data_bits=32, requantize_lanes=2, vector_lanes=4, act_buffer_bytes=131_072,
         weight_buffer_bytes=131_072, max_channels=2048, rank_lanes=8, profile_layers=64)),
     _ulx3s(45, lut4s=43_848, multipliers=72, block_rams=108, frequency_mhz=60, config=EngineConfig(

@@ -1,0 +1,67 @@
+"""The places of the array's multipliers: they exist, each is used once, and neighbours are beside each other."""
+
+import itertools
+import re
+import subprocess
+
+import pytest
+from amaranth.back import rtlil
+
+import hw.boards.flow as flow
+from hw.boards.floorplan import BLOCK_ROWS, floorplan
+from hw.boards.presets import BOARDS
+from hw.config import EngineConfig
+from hw.engine import Engine
+from hw.technology import Technology
+
+BOARD = BOARDS["ulx3s-85f"]
+
+
+def coordinates(bel: str) -> tuple[int, int]:
+    return tuple(int(one) for one in re.match(r"X(\d+)/Y(\d+)/MULT18_[0145]$", bel).groups())
+
+
+@pytest.mark.parametrize("rows, columns", [(8, 16), (8, 8), (3, 52), (9, 17), (1, 1), (2, 26)])
+def test_columns_are_strips_from_left_to_right(rows, columns):
+    places = floorplan(BOARD.device, EngineConfig(rows=rows, columns=columns), array="a")
+    assert set(places) == {f"a.product_{r}_{c}_block" for r in range(rows) for c in range(columns)}
+    assert len(set(places.values())) == rows * columns
+    strips = [sorted(coordinates(places[f"a.product_{r}_{c}_block"])[0] for r in range(rows)) for c in range(columns)]
+    assert all(left[-1] < right[0] for left, right in itertools.pairwise(strips))
+    assert all(strip[-1] - strip[0] <= 4 * rows for strip in strips)
+    for c in range(columns):
+        heights = [coordinates(places[f"a.product_{r}_{c}_block"])[1] for r in range(rows)]
+        assert heights == sorted(heights)
+
+
+@pytest.mark.parametrize("device, rows, columns", [
+    ("LFE5U-12F", 2, 2), ("LFE5U-85F", 12, 14), ("LFE5U-85F", 1, 53), ("LFE5U-85F", 4, 27)])
+def test_other_devices_and_larger_arrays_are_left_to_the_placer(device, rows, columns):
+    assert floorplan(device, EngineConfig(rows=rows, columns=columns), array="a") == {}
+
+
+def test_the_places_are_the_device_s(tmp_path):
+    """nextpnr takes all of them: as many as the device has, each on its own."""
+    rows = BLOCK_ROWS[BOARD.device]
+    bels = [f"X{x}/Y{y}/{name}" for y in rows.y for x, name in rows.blocks]
+    assert len(bels) == BOARD.multipliers
+    blocks = "\n".join(f"(* keep, BEL = \"{bel}\" *) MULT18X18D block{n} ();" for n, bel in enumerate(bels))
+    (tmp_path / "top.v").write_text(f"module top;\n{blocks}\nendmodule\n")
+    script = ("read_verilog top.v", "synth_ecp5 -run begin:flatten -top top", "write_json top.json", "")
+    (tmp_path / "top.ys").write_text("\n".join(script))
+    for tool, arguments in ((flow.YOSYS, ("-q", "top.ys")),
+                            (flow.NEXTPNR, (*BOARD.nextpnr_options, "-q", "--json", "top.json", "--no-route",
+                                            "--write", "placed.json"))):
+        subprocess.run(tool.command(*arguments), cwd=tmp_path, check=True, capture_output=True)
+    placed = (tmp_path / "placed.json").read_text()
+    assert {bel for bel in bels if f'"NEXTPNR_BEL": "{bel}"' in placed} == set(bels)
+
+
+def test_the_cells_are_the_engine_s():
+    """One instance of a multiplier in the array for each place, whose name ends like it."""
+    config = EngineConfig(rows=2, columns=3, act_buffer_bytes=2048, weight_buffer_bytes=4096, output_ring_bytes=256)
+    text = rtlil.convert(Engine(config=config), name="engine", platform=Technology.ECP5, emit_src=False)
+    array, = re.findall(r"module \\engine\.core\.array\n(.*?)\nend\n", text, re.DOTALL)
+    instances = re.findall(r"cell \\MULT18X18D \\(\S+)", array)
+    places = floorplan(BOARD.device, config, array="engine.core.array")
+    assert sorted(f"engine.core.array.{name}" for name in instances) == sorted(places)
