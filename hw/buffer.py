@@ -110,26 +110,25 @@ class BankedBuffer(wiring.Component):
                 port.en.eq(enable & (distance < count)),
             ]
 
-        # Read, stage 0: rows. Stage 1: the memories. Stage 2: rotate by up to 3 bytes. Stage 3: by the rest.
+        # Read, stage 0: rows. Stage 1: the memories. Stage 2: registers, because memories are late in their cycle.
+        # Stage 3: rotate.
         (row, next_row, low), rows = rows_of(self.read_ring, self.read_offset, "read")
         enables = Signal(3)
         m.d.sync += enables.eq(Cat(self.read_enable, enables))
         with m.If(self.read_enable):
             m.d.sync += rows
-        word, halfway = Signal(8 * banks), Signal(8 * banks)
-        back, back_rest = Signal(bank_bits), Signal(bank_bits)
+        word = Signal(8 * banks)
+        low_of_memories, back = Signal(bank_bits), Signal(bank_bits)
         for bank, (_, port) in enumerate(ports):
             m.d.comb += [
                 port.en.eq(enables[0]),
                 port.addr.eq(Mux(bank < low, next_row, row)),
-                word.word_select(bank, 8).eq(port.data),
             ]
-        rotated = rotate_left_bytes(m, "read_rotate", word, back & 3, banks)
-        rotated_rest = rotate_left_bytes(m, "read_rotate_rest", halfway, back_rest & ~3, banks)
         with m.If(enables[0]):
-            m.d.sync += back.eq(-low)
+            m.d.sync += low_of_memories.eq(low)
         with m.If(enables[1]):
-            m.d.sync += [halfway.eq(rotated), back_rest.eq(back)]
+            m.d.sync += [word.word_select(bank, 8).eq(port.data) for bank, (_, port) in enumerate(ports)]
+            m.d.sync += back.eq(-low_of_memories)
         with m.If(enables[2]):
-            m.d.sync += self.read_data.eq(rotated_rest)
+            m.d.sync += self.read_data.eq(rotate_left_bytes(m, "read_rotate", word, back, banks))
         return m
