@@ -11,7 +11,8 @@ from .registers import COUNTERS, IDENTITY_VALUE, PROFILE_WORDS, Error, Register
 WATCHDOG_CYCLES = 1 << 13
 """Cycles without any progress and with nothing outstanding after which a program is given up."""
 RESET_CYCLES = 64
-"""Of the core's reset behind a program: half of them to come to all blocks, to one a cycle, and half to leave them."""
+"""Of the core's reset, behind a program and behind the engine's own: half of them to come to all blocks, one a cycle,
+and half to leave them."""
 AHEAD = ("read_weights", "read_parameters", "read_beats")
 """Counters of what may be read for a layer before it begins."""
 PROFILE_HOLD = 7
@@ -97,6 +98,8 @@ class Registers(wiring.Component):
 class Control(wiring.Component):
     """Runs one program at a time: start the core, wait until it is finished or fails, reset the core, interrupt.
 
+    Behind its own reset it resets the core, too; a ``start`` in that time is kept.
+
     On an error nothing new is issued on AXI, what is outstanding is completed, and only then the program ends; so the
     interrupt always comes, as long as the memory answers. It comes :data:`RESET_CYCLES` after the program's end.
 
@@ -105,7 +108,7 @@ class Control(wiring.Component):
     start, clear, program_length, status, irq:
         The registers' side.
     core_start:
-        Start strobe of the core, one cycle after ``start``.
+        Start strobe of the core, one cycle after ``start``, two where that was kept.
     core_reset:
         Its reset, high for the first half of :data:`RESET_CYCLES`.
     abort:
@@ -123,7 +126,7 @@ class Control(wiring.Component):
     def __init__(self):
         super().__init__({
             "start": In(1), "clear": In(1), "status": Out(32), "irq": Out(1),
-            "core_reset": Out(1), "core_start": Out(1), "abort": Out(1), "running": Out(1),
+            "core_reset": Out(1, init=1), "core_start": Out(1), "abort": Out(1), "running": Out(1),
             "finished": In(1), "invalid": In(1), "outside": In(1), "read_failed": In(1), "write_failed": In(1),
             "axi_idle": In(1), "progress": In(1),
         })
@@ -131,21 +134,22 @@ class Control(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         error = Signal(Error, init=Error.NONE)
-        resetting, done = Signal(), Signal()
-        left = Signal(range(RESET_CYCLES))
+        busy, kept, done = Signal(), Signal(), Signal()
+        left = Signal(range(RESET_CYCLES), init=RESET_CYCLES - 1)
         watchdog, expired = Signal(range(WATCHDOG_CYCLES)), Signal()
         m.d.sync += self.core_reset.eq(0)
         m.d.comb += [
-            self.status.eq(self.running | resetting | done << 1 | (error != Error.NONE) << 2 | error << 8),
+            self.status.eq(busy | kept | done << 1 | (error != Error.NONE) << 2 | error << 8),
             self.irq.eq(done),
         ]
         with m.If(self.clear):
             m.d.sync += done.eq(0)
-        with m.FSM():
+        with m.FSM(init="RESET"):
             with m.State("IDLE"):
                 m.d.sync += left.eq(RESET_CYCLES - 1)
-                with m.If(self.start):
-                    m.d.sync += [self.running.eq(1), done.eq(0), error.eq(Error.NONE), watchdog.eq(0), expired.eq(0)]
+                with m.If(self.start | kept):
+                    m.d.sync += [busy.eq(1), kept.eq(0), self.running.eq(1), done.eq(0), error.eq(Error.NONE),
+                                 watchdog.eq(0), expired.eq(0)]
                     m.next = "START"
             with m.State("START"):
                 m.d.comb += self.core_start.eq(1)
@@ -171,10 +175,12 @@ class Control(wiring.Component):
                     m.d.sync += self.running.eq(0)
                     m.next = "RESET"
             with m.State("RESET"):
-                m.d.comb += [resetting.eq(1), self.abort.eq(1)]
+                m.d.comb += self.abort.eq(1)
                 m.d.sync += [self.core_reset.eq(left >= RESET_CYCLES // 2), left.eq(left - 1)]
+                with m.If(self.start & ~busy):
+                    m.d.sync += kept.eq(1)
                 with m.If(left == 0):
-                    m.d.sync += done.eq(1)
+                    m.d.sync += [busy.eq(0), done.eq(busy)]
                     m.next = "IDLE"
         return m
 

@@ -1,6 +1,6 @@
 """The whole engine: what the folder's other files describe, in the order that data flows."""
 
-from amaranth.hdl import Module, Mux, ResetInserter, Signal
+from amaranth.hdl import ClockDomain, ClockSignal, DomainRenamer, Module, Mux, ResetInserter, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect
 
@@ -30,6 +30,9 @@ from .writer import WriteKind, Writer
 
 class Core(wiring.Component):
     """Everything but the registers: from descriptors and tensors in memory to results, scores and winners in memory.
+
+    All of it has the same reset, ``reset``, and is to be in a clock domain that has none: it comes to the blocks one
+    behind the other.
 
     Members: ``reset``, high for at least as many cycles as there are blocks, and low for as many before ``start``;
     ``start``, ``program_address``, ``program_length``, ``window_base``, ``window_limit``, ``abort``;
@@ -62,7 +65,7 @@ class Core(wiring.Component):
         def attach(name: str, block: wiring.Component) -> wiring.Component:
             """A block whose reset is a register of its own, a cycle behind that of the one before: none has to reach
             all of the engine within a cycle."""
-            resets.append(Signal(name=f"{name}_reset", reset_less=True))
+            resets.append(Signal(name=f"{name}_reset"))
             m.d.sync += resets[-1].eq(resets[-2])
             m.submodules[name] = ResetInserter(resets[-1])(block)
             return block
@@ -250,12 +253,13 @@ class Core(wiring.Component):
         quiet, scheduler_idle = Signal(), Signal()
         m.d.sync += [quiet.eq(scheduler.idle & drain.idle & write_back.idle & writer.idle & ~self.recording),
                      scheduler_idle.eq(scheduler.idle)]
+        m.d.sync += self.progress.eq(
+            scheduler.issue | write_back.read_enable | ranking.waiting | drain.write_enable)
         m.d.comb += [
             loader.quiet.eq(quiet), loader.scheduler_idle.eq(scheduler_idle),
             self.finished.eq(loader.finished & quiet), self.invalid.eq(loader.invalid),
             self.outside.eq(reader.outside | writer.outside), self.read_failed.eq(reader.failed),
             self.write_failed.eq(writer.failed), self.axi_idle.eq(reader.idle & writer.idle),
-            self.progress.eq(scheduler.issue | write_back.read_enable | ranking.waiting | drain.write_enable),
             self.layer_done.eq(write_back.layer_done), self.ahead.eq(loader.ahead),
         ]
 
@@ -318,7 +322,9 @@ class Engine(wiring.Component):
         m.submodules.counters = counters = Counters(layers=config.profile_layers)
         m.submodules.registers = registers = Registers(index_bits=counters.index_bits)
         core = Core(config=config)
-        m.submodules.core = core
+        m.domains.core = ClockDomain(reset_less=True)
+        m.d.comb += ClockSignal("core").eq(ClockSignal())
+        m.submodules.core = DomainRenamer("core")(core)
 
         beat_size = (config.axi_bytes - 1).bit_length()
         for channel in ("aw", "ar"):
@@ -326,12 +332,13 @@ class Engine(wiring.Component):
                 self._port(channel, "size").eq(beat_size), self._port(channel, "burst").eq(1),
                 self._port(channel, "addr").eq(getattr(core, f"{channel}_address")),
                 self._port(channel, "len").eq(getattr(core, f"{channel}_length")),
-                self._port(channel, "valid").eq(getattr(core, f"{channel}_valid")),
+                # Nothing is asked for while a reset is on its way to the block that asks.
+                self._port(channel, "valid").eq(getattr(core, f"{channel}_valid") & ~control.core_reset),
                 getattr(core, f"{channel}_ready").eq(self._port(channel, "ready")),
             ]
         m.d.comb += [
             self.m_axi_wdata.eq(core.w_data), self.m_axi_wstrb.eq(core.w_strobe), self.m_axi_wlast.eq(core.w_last),
-            self.m_axi_wvalid.eq(core.w_valid), core.w_ready.eq(self.m_axi_wready),
+            self.m_axi_wvalid.eq(core.w_valid & ~control.core_reset), core.w_ready.eq(self.m_axi_wready),
             core.b_valid.eq(self.m_axi_bvalid), core.b_response.eq(self.m_axi_bresp),
             self.m_axi_bready.eq(core.b_ready),
             core.r_valid.eq(self.m_axi_rvalid), core.r_data.eq(self.m_axi_rdata), core.r_response.eq(self.m_axi_rresp),

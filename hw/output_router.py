@@ -17,8 +17,8 @@ class OutputRouter(wiring.Component):
     """Passes runs and their chunks on to the writer, and writes those of results on chip where the descriptor says so.
 
     On chip a byte of address ``a`` lies at offset ``a + chip_offset`` of the activation buffer, modulo 2**24: planes
-    one behind the other, as in memory. Scores and winners always go to memory. Latency: none to the writer, 1 cycle to
-    the activation buffer.
+    one behind the other, as in memory. Scores and winners always go to memory. Latency: none to the writer, 2
+    cycles to the activation buffer.
 
     Members
     -------
@@ -60,14 +60,17 @@ class OutputRouter(wiring.Component):
             routes.r_en.eq(chunk.valid & chunk.last),
         ]
         offset, now = Signal(24), Signal(24)
+        place, taken = Signal(24), Signal(chunk_layout(self.config.axi_bytes))
         m.d.comb += [
             self.o_chunk.eq(chunk), self.o_chunk.valid.eq(chunk.valid & head.memory),
-            self.claims.eq(chunk.valid & head.chip), now.eq(offset),
+            now.eq(offset),
         ]
         with m.If(chunk.first):
             m.d.comb += now.eq(head.offset)
-        m.d.sync += self.write_enable.eq(self.claims)
         with m.If(chunk.valid):
-            m.d.sync += [offset.eq(now + chunk.count), self.write_offset.eq(now), self.write_data.eq(chunk.data),
-                         self.write_count.eq(chunk.count)]
+            m.d.sync += [offset.eq(now + chunk.count), place.eq(now), taken.eq(chunk)]
+        m.d.sync += [
+            self.claims.eq(chunk.valid & head.chip), self.write_enable.eq(self.claims), self.write_offset.eq(place),
+            self.write_data.eq(taken.data), self.write_count.eq(taken.count),
+        ]
         return m

@@ -120,7 +120,7 @@ def _synthesize(board: "Board", config: "EngineConfig", frequency: float, seeds:
     folder.mkdir(parents=True, exist_ok=True)
     with _Progress() as progress:
         from hw.boards.floorplan import floorplan
-        from hw.boards.ulx3s import ARRAY, Ulx3s, translate
+        from hw.boards.ulx3s import CORE, Ulx3s, translate
 
         progress("elaboration", f"{config.rows}x{config.columns} array")
         rtlil, constraints = translate(Ulx3s(board=board, config=config, dividers=dividers), board)
@@ -128,7 +128,7 @@ def _synthesize(board: "Board", config: "EngineConfig", frequency: float, seeds:
             bitstream, placements = build(rtlil=rtlil, constraints=constraints, name=f"winnow-{board.name}",
                                           options=(*board.nextpnr_options, "--placer", board.placer, "--router",
                                                    board.router),
-                                          places=floorplan(board.device, config, array=ARRAY), seeds=seeds,
+                                          places=floorplan(board.device, config, core=CORE), seeds=seeds,
                                           folder=folder, progress=progress)
         except FlowError as error:
             raise Failure(str(error)) from None

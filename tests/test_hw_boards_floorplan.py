@@ -23,21 +23,23 @@ def coordinates(bel: str) -> tuple[int, int]:
 
 @pytest.mark.parametrize("rows, columns", [(8, 16), (8, 8), (3, 52), (9, 17), (1, 1), (2, 26)])
 def test_columns_are_strips_from_left_to_right(rows, columns):
-    places = floorplan(BOARD.device, EngineConfig(rows=rows, columns=columns), array="a")
-    assert set(places) == {f"a.product_{r}_{c}_block" for r in range(rows) for c in range(columns)}
-    assert len(set(places.values())) == rows * columns
-    strips = [sorted(coordinates(places[f"a.product_{r}_{c}_block"])[0] for r in range(rows)) for c in range(columns)]
+    places = floorplan(BOARD.device, EngineConfig(rows=rows, columns=columns), core="c")
+    elements = {f"c.array.product_{r}_{c}_block" for r in range(rows) for c in range(columns)}
+    assert elements <= set(places) and all(name.startswith("c.drain.") for name in set(places) - elements)
+    assert len(set(places.values())) == len(places)
+    strips = [sorted(coordinates(places[f"c.array.product_{r}_{c}_block"])[0] for r in range(rows))
+              for c in range(columns)]
     assert all(left[-1] < right[0] for left, right in itertools.pairwise(strips))
     assert all(strip[-1] - strip[0] <= 4 * rows for strip in strips)
     for c in range(columns):
-        heights = [coordinates(places[f"a.product_{r}_{c}_block"])[1] for r in range(rows)]
+        heights = [coordinates(places[f"c.array.product_{r}_{c}_block"])[1] for r in range(rows)]
         assert heights == sorted(heights)
 
 
 @pytest.mark.parametrize("device, rows, columns", [
     ("LFE5U-12F", 2, 2), ("LFE5U-85F", 12, 14), ("LFE5U-85F", 1, 53), ("LFE5U-85F", 4, 27)])
 def test_other_devices_and_larger_arrays_are_left_to_the_placer(device, rows, columns):
-    assert floorplan(device, EngineConfig(rows=rows, columns=columns), array="a") == {}
+    assert floorplan(device, EngineConfig(rows=rows, columns=columns), core="c") == {}
 
 
 def test_the_places_are_the_device_s(tmp_path):
@@ -57,11 +59,18 @@ def test_the_places_are_the_device_s(tmp_path):
     assert {bel for bel in bels if f'"NEXTPNR_BEL": "{bel}"' in placed} == set(bels)
 
 
-def test_the_cells_are_the_engine_s():
-    """One instance of a multiplier in the array for each place, whose name ends like it."""
-    config = EngineConfig(rows=2, columns=3, act_buffer_bytes=2048, weight_buffer_bytes=4096, output_ring_bytes=256)
+@pytest.mark.parametrize("spare", [0, 3, 40])
+def test_the_cells_are_the_engine_s(spare):
+    """Every multiplier of the array, and those of the drain, in the middle between its columns."""
+    config = EngineConfig(rows=2, columns=3, act_buffer_bytes=2048, weight_buffer_bytes=4096, output_ring_bytes=256,
+                          requantize_lanes=2, spare_multipliers=spare)
     text = rtlil.convert(Engine(config=config), name="engine", platform=Technology.ECP5, emit_src=False)
-    array, = re.findall(r"module \\engine\.core\.array\n(.*?)\nend\n", text, re.DOTALL)
-    instances = re.findall(r"cell \\MULT18X18D \\(\S+)", array)
-    places = floorplan(BOARD.device, config, array="engine.core.array")
-    assert sorted(f"engine.core.array.{name}" for name in instances) == sorted(places)
+    instances = set()
+    for block in ("array", "drain.addition", "drain.requantizer"):
+        found, = re.findall(rf"module \\engine\.core\.{block}\n(.*?)\nend\n", text, re.DOTALL)
+        instances |= {f"engine.core.{block}.{name}" for name in re.findall(r"cell \\MULT18X18D \\(\S+)", found)}
+    places = floorplan(BOARD.device, config, core="engine.core")
+    assert set(places) == instances and len(instances) == 6 + 8 + min(spare, 8)
+    columns = [coordinates(place)[0] for name, place in places.items() if ".array." in name]
+    drain = [coordinates(place)[0] for name, place in places.items() if ".drain." in name]
+    assert min(columns) < min(drain) and max(drain) < max(columns)

@@ -141,6 +141,22 @@ class Program:
     def __init__(self):
         self.component = Control()
 
+    async def settle(self, ctx, *, start_at: int | None = None) -> None:
+        """Behind its own reset: the core is reset, too. ``start_at``: a start in this cycle is kept."""
+        component, resets = self.component, [1]
+        assert ctx.get(component.core_reset)
+        for cycle in range(RESET_CYCLES):
+            ctx.set(component.start, cycle == start_at)
+            await ctx.tick()
+            assert ctx.get(component.status) == (start_at is not None and start_at <= cycle)
+            assert not ctx.get(component.running) and not ctx.get(component.core_start)
+            resets.append(ctx.get(component.core_reset))
+        ctx.set(component.start, 0)
+        assert resets == [1] * (RESET_CYCLES // 2 + 1) + [0] * (RESET_CYCLES // 2)
+        if start_at is not None:
+            await ctx.tick()
+            assert ctx.get(component.core_start) and ctx.get(component.running) and ctx.get(component.status) == 1
+
     async def start(self, ctx) -> None:
         component = self.component
         ctx.set(component.start, 1)
@@ -165,12 +181,28 @@ class Program:
         assert ctx.get(component.status) == (2 | 4 | error << 8 if error else 2)
 
 
+@pytest.mark.parametrize("cycle", [0, 5, RESET_CYCLES - 1])
+def test_a_start_during_the_reset_is_kept(cycle):
+    program = Program()
+
+    async def bench(ctx):
+        await program.settle(ctx, start_at=cycle)
+        await ctx.tick().repeat(5)
+        ctx.set(program.component.finished, 1)
+        await ctx.tick()
+        ctx.set(program.component.finished, 0)
+        await program.reset(ctx, 0)
+
+    simulate(program.component, bench)
+
+
 def test_a_program_that_finishes():
     program = Program()
     component = program.component
 
     async def bench(ctx):
         ctx.set(component.axi_idle, 1)
+        await program.settle(ctx)
         for _ in range(3):
             await program.start(ctx)
             for _ in range(10):
@@ -202,6 +234,7 @@ def test_a_program_that_fails(cause, code, finishing):
     component = program.component
 
     async def bench(ctx):
+        await program.settle(ctx)
         for _ in range(2):
             await program.start(ctx)
             ctx.set(getattr(component, cause), 1)
@@ -230,6 +263,7 @@ def test_a_program_without_progress():
     component = program.component
 
     async def bench(ctx):
+        await program.settle(ctx)
         await program.start(ctx)
         ctx.set(component.axi_idle, 1)
         for name, quiet in (("progress", 0), ("axi_idle", 1)):

@@ -13,7 +13,7 @@ import hw.boards.flow as flow
 from golden.networks import build as network_of
 from hw.boards.floorplan import floorplan
 from hw.boards.pll import pll_dividers
-from hw.boards.presets import BOARDS
+from hw.boards.presets import BOARDS, Board
 from hw.boards.report import Clock, Placement
 from hw.boards.resources import count_resources
 from hw.config import EngineConfig
@@ -125,9 +125,9 @@ def expected_utilization(config: EngineConfig) -> float:
     return 32 * 32 * 9 * 256 / (config.rows * config.columns) / max(predicted.cycles, moved / 2)
 
 
-def filled(config: EngineConfig) -> EngineConfig:
+def filled(config: EngineConfig, board: Board = BOARD) -> EngineConfig:
     """With the multipliers that the board has to spare, of which there are some."""
-    spare = BOARD.multipliers - count_resources(Engine(config=config), Technology.ECP5).multipliers
+    spare = board.multipliers - count_resources(Engine(config=config), Technology.ECP5).multipliers
     assert spare > 0
     return replace(config, spare_multipliers=spare)
 
@@ -189,7 +189,7 @@ def test_placer_and_router_of_the_board(asked, board, placer, router):
     run("--board", board)
     _, arguments = asked
     assert arguments["options"][-4:] == ("--placer", placer, "--router", router)
-    places = floorplan(BOARDS[board].device, BOARDS[board].config, array="system.engine.core.array")
+    places = floorplan(BOARDS[board].device, filled(BOARDS[board].config, BOARDS[board]), core="system.engine.core")
     assert arguments["places"] == places and bool(places) == (board == "ulx3s-85f")
 
 

@@ -1,4 +1,4 @@
-"""Where the processing elements' multipliers go: placers that see one cell at a time lose the order of the array."""
+"""Where the multipliers of array and drain go: placers that move one cell at a time lose the order of the array."""
 
 from dataclasses import dataclass
 
@@ -24,23 +24,41 @@ BLOCK_ROWS = {
 }
 
 
-def floorplan(device: str, config: EngineConfig, *, array: str) -> dict[str, str]:
-    """The place of each processing element's multiplier, {cell: BEL}; {} for other devices and arrays too large.
+def floorplan(device: str, config: EngineConfig, *, core: str) -> dict[str, str]:
+    """Places of the array's multipliers and of the drain's, {cell: BEL}; {} for other devices and arrays too large.
 
     A column of the array is a strip across the rows of blocks, as many of its elements in each as there must be,
     columns from left to right: sums stand beside their column's choice (:mod:`hw.drain`), operands go to a neighbour.
-    ``array`` is the path of the :class:`hw.array.SystolicArray`.
+    The blocks that are left in the middle, where all columns' sums go, are the drain's. ``core`` is the path of the
+    :class:`hw.engine.Core`.
     """
     rows = BLOCK_ROWS.get(device)
     if rows is None:
         return {}
     beside = -(-config.rows // len(rows.y))
-    if beside * config.columns > len(rows.blocks):
+    spare = len(rows.blocks) - beside * config.columns
+    if spare < 0:
         return {}
-    places = {}
+    places, left_half = {}, beside * (config.columns // 2)
     for column in range(config.columns):
-        first = column * len(rows.blocks) // config.columns
+        first = beside * column + (spare if beside * column >= left_half else 0)
         for row in range(config.rows):
-            x, name = rows.blocks[first + row % beside]
-            places[f"{array}.product_{row}_{column}_block"] = f"X{x}/Y{rows.y[row // beside]}/{name}"
-    return places
+            place = _bel(rows, first + row % beside, row // beside)
+            places[f"{core}.array.product_{row}_{column}_block"] = place
+    middle = [_bel(rows, block, row) for row in range(len(rows.y)) for block in range(left_half, left_half + spare)]
+    return places | dict(zip(_drain_blocks(config, core), middle, strict=False))
+
+
+def _bel(rows: BlockRows, block: int, row: int) -> str:
+    x, name = rows.blocks[block]
+    return f"X{x}/Y{rows.y[row]}/{name}"
+
+
+def _drain_blocks(config: EngineConfig, core: str) -> list[str]:
+    """Of the addition, as many as there are, and of the requantizer, a lane's beside each other."""
+    halves = [f"{a}_{b}" for a in ("low", "high") for b in ("low", "high")]
+    added = [f"addition.lane{lane}_operand{operand}_{half}1_block" for lane in range(config.requantize_lanes)
+             for operand in (1, 2) for half in ("low", "high")][:config.spare_multipliers]
+    requantized = [f"requantizer.lane{lane}_{half}3_block" for lane in range(config.requantize_lanes)
+                   for half in halves]
+    return [f"{core}.drain.{name}" for name in (*added, *requantized)]

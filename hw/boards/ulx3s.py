@@ -14,8 +14,8 @@ from .system import LEDS, System, cycles_per_bit
 PLATFORMS = {platform.device: platform for platform in (
     ULX3S_12F_Platform, ULX3S_45F_Platform, ULX3S_85F_Platform)}
 OSCILLATOR_HZ = 25_000_000
-ARRAY = "system.engine.core.array"
-"""Where the systolic array is in the design of :class:`Ulx3s`."""
+CORE = "system.engine.core"
+"""Where the engine's core is in the design of :class:`Ulx3s`."""
 IO_LATENCY = 2
 """Cycles that the registers at the pins add: one on the way out, one on the way in."""
 
