@@ -111,15 +111,8 @@ def now() -> int:
     return int(get_sim_time("ns")) // CLOCK_PERIOD_NS
 
 
-async def run_program(dut, registers, memory, program: dict, timeout_cycles: int, index: int, report) -> dict:
-    """Reset (where asked for), start, wait for the interrupt, read the registers: the fields of a run but its image."""
-    begin, begin_seconds = now(), time.monotonic()
-    dut.rst.value = int(program["reset"])
-    await ClockCycles(dut.clk, 4)  # a program that ended with an error may have had writes on their way
-    with open(program["image"], "r+b") as file:
-        memory.attach(mmap.mmap(file.fileno(), 0), program["window"], program["fault"])
-    dut.rst.value = 0
-    await ClockCycles(dut.clk, 4)
+async def start_program(registers, program: dict) -> None:
+    """Write the registers of a program, and start it."""
     base, limit = program["window"]
     for register, value in (
         (Register.PROGRAM_ADDRESS, program["descriptors_address"]),
@@ -129,6 +122,25 @@ async def run_program(dut, registers, memory, program: dict, timeout_cycles: int
         (Register.CONTROL, 1),
     ):
         await registers.write_dword(register, value)
+
+
+async def run_program(dut, registers, memory, program: dict, timeout_cycles: int, index: int, report) -> dict:
+    """Reset (where asked for), start, wait for the interrupt, read the registers: the fields of a run but its image."""
+    begin, begin_seconds = now(), time.monotonic()
+    dut.rst.value = int(program["reset"])
+    await ClockCycles(dut.clk, 4)  # a program that ended with an error may have had writes on their way
+    with open(program["image"], "r+b") as file:
+        memory.attach(mmap.mmap(file.fileno(), 0), program["window"], program["fault"])
+    dut.rst.value = 0
+    await ClockCycles(dut.clk, 4)
+    await start_program(registers, program)
+    if program["restart_after"] is not None:
+        await ClockCycles(dut.clk, program["restart_after"])
+        dut.rst.value = 1
+        await ClockCycles(dut.clk, 4)
+        dut.rst.value = 0
+        await ClockCycles(dut.clk, 4)
+        await start_program(registers, program)
     start, reported = now(), time.monotonic()
     interrupt = RisingEdge(dut.irq)
     while not dut.irq.value:

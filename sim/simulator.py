@@ -39,6 +39,9 @@ class Program:
     reset:
         Whether the engine is reset before the program. Without, it is as the program before has left it, whose writes
         have all been answered; the first program of a run needs one.
+    restart_after:
+        Where it is not None: so many cycles behind its start, in the midst of what it does, the engine and its memory
+        are reset and the program is started again; for tests of the reset.
     """
 
     image: bytes | bytearray | memoryview | np.ndarray
@@ -48,6 +51,7 @@ class Program:
     layers: int
     fault: tuple[int, int, int] | None = None
     reset: bool = True
+    restart_after: int | None = None
 
     @property
     def size(self) -> int:
@@ -197,6 +201,7 @@ class Simulator:
                     "layers": program.layers,
                     "fault": program.fault,
                     "reset": program.reset,
+                    "restart_after": program.restart_after,
                 }
             )
         (folder / "request.json").write_text(json.dumps(request))

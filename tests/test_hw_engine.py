@@ -79,6 +79,22 @@ def test_networks(simulator):
             assert_traffic(memory, run)
 
 
+@pytest.mark.parametrize("memory", ["fast", "stall"])
+def test_a_reset_in_the_midst_of_a_program(simulator, memory):
+    """Wherever it is in it, nothing of it is left: the same results, in as many cycles, as of an engine that rested."""
+    jobs, programs, random = small_jobs(), [], Random(5)
+    memories, undisturbed = zip(*map(build, jobs), strict=True)
+    runs = simulator(SMALL, memory).run(undisturbed, seed=3)
+    for program, run in zip(undisturbed, runs, strict=True):
+        programs += [replace(program, restart_after=random.randrange(run.counters["cycles"])) for _ in range(4)]
+    for index, run in enumerate(simulator(SMALL, memory).run(programs, seed=3)):
+        which = index // 4
+        assert run.error == Error.NONE
+        assert_same(memories[which].results(run.image)[0], reference(jobs[which]), f"job {which}")
+        if memory == "fast":
+            assert run.counters == runs[which].counters
+
+
 @pytest.mark.parametrize("chaining", [False, True])
 def test_layers_chain(simulator, chaining):
     """Winners of a layer are the channels of the next, without the processor in between; and again without a reset."""
