@@ -207,14 +207,15 @@ class Counters(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        values = [Signal(32, name=f"count_{name}") for name in COUNTERS]
+        # Cleared, not reset: so the engine's reset need not come to them.
+        values = [Signal(32, name=f"count_{name}", reset_less=True) for name in COUNTERS]
         ahead = Signal()
         m.d.sync += ahead.eq(self.ahead)
         for n, value in enumerate(values):
-            increment, waiting = Signal(16, name=f"increment_{COUNTERS[n]}"), 0
+            increment, waiting = Signal(16, name=f"increment_{COUNTERS[n]}", reset_less=True), 0
             m.d.sync += increment.eq(Mux(self.clear, 0, self.increments.word_select(n, 16)))
             if COUNTERS[n] in AHEAD:
-                waiting = Signal(32, name=f"ahead_{COUNTERS[n]}")
+                waiting = Signal(32, name=f"ahead_{COUNTERS[n]}", reset_less=True)
                 m.d.sync += waiting.eq(Mux(ahead & ~self.clear, waiting + increment, 0))
             m.d.sync += value.eq(Mux(self.clear, 0, Mux(
                 ahead & (COUNTERS[n] in AHEAD), value, value + increment + waiting)))

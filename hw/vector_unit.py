@@ -78,11 +78,14 @@ class VectorUnit(wiring.Component):
         m.d.sync += complete.eq(last)
 
         # Tiles whose last step has been issued and whose sums have not been taken.
-        unread = Signal(range(self.TILES + 1))
+        unread, full = Signal(range(self.TILES + 1)), Signal()
         taken = self.o_sums.valid & self.o_sums.ready
-        m.d.sync += unread.eq(unread + self.tile_issued - taken)
+        m.d.sync += [
+            unread.eq(unread + self.tile_issued - taken),
+            full.eq(~taken & ((unread == self.TILES) | ((unread == self.TILES - 1) & self.tile_issued))),
+        ]
         m.d.comb += [
-            tiles.w_en.eq(complete), tiles.w_data.eq(sums), self.free.eq(unread != self.TILES),
+            tiles.w_en.eq(complete), tiles.w_data.eq(sums), self.free.eq(~full),
             self.o_sums.valid.eq(tiles.r_rdy), self.o_sums.payload.eq(tiles.r_data), tiles.r_en.eq(self.o_sums.ready),
         ]
         return m
