@@ -63,7 +63,7 @@ def synth(board_name: str | None, verilog: Path | None, frequency: float | None,
     Examples:
       winnow synth --board ulx3s-45f
       winnow synth --board ulx3s-85f --seed 1 --seed 2 --seed 3 --json ulx3s-85f.json
-      winnow synth --board ulx3s-85f --rows 8 --cols 8 --frequency 112.5
+      winnow synth --board ulx3s-85f --rows 8 --cols 8 --frequency 75
       winnow synth --only-verilog rtl --rows 16 --cols 16 --axi-width 128
     """
     if board_name is None and verilog is None:

@@ -12,7 +12,7 @@ class Board:
     ``lut4s``, ``multipliers``, ``block_rams``: what nextpnr has of 4-input LUTs, MULT18X18D and DP16KD for the device;
     of the 12F those of the 25F, which it is made as. ``nextpnr_options``: device, package and speed grade. ``placer``,
     ``router``: of nextpnr, those that serve this device's engine best.
-    ``frequency_mhz``: what is asked for unless told otherwise; place and route has reached it but for the 85F's.
+    ``frequency_mhz``: what is asked for unless told otherwise; place and route has reached it.
     """
 
     name: str
@@ -35,15 +35,15 @@ def _ulx3s(size: int, **fields) -> Board:
 
 
 BOARDS = {board.name: board for board in (
-    _ulx3s(85, lut4s=83_640, multipliers=156, block_rams=208, frequency_mhz=100, placer="static", router="router2",
+    _ulx3s(85, lut4s=83_640, multipliers=156, block_rams=208, frequency_mhz=60, placer="static", router="router2",
            config=EngineConfig(
-        rows=8, columns=16, axi_data_bits=32, requantize_lanes=2, vector_lanes=4, act_buffer_bytes=131_072,
-        weight_buffer_bytes=131_072, max_channels=2048, rank_lanes=8, profile_layers=64)),
+        rows=8, columns=16, axi_data_bits=32, requantize_lanes=2, vector_lanes=4, act_buffer_bytes=65_536,
+        weight_buffer_bytes=65_536, max_channels=1024, rank_lanes=8, profile_layers=32)),
     _ulx3s(45, lut4s=43_848, multipliers=72, block_rams=108, frequency_mhz=60, config=EngineConfig(
         rows=4, columns=8, axi_data_bits=32, requantize_lanes=1, vector_lanes=3, act_buffer_bytes=65_536,
         weight_buffer_bytes=32_768, output_ring_bytes=1024, psum_tiles=16, max_channels=1024, rank_lanes=16,
         outstanding_reads=8, profile_layers=32)),
-    _ulx3s(12, lut4s=24_288, multipliers=28, block_rams=56, frequency_mhz=75, config=EngineConfig(
+    _ulx3s(12, lut4s=24_288, multipliers=28, block_rams=56, frequency_mhz=60, placer="static", config=EngineConfig(
         rows=2, columns=2, axi_data_bits=32, requantize_lanes=1, vector_lanes=1, act_buffer_bytes=32_768,
         weight_buffer_bytes=16_384, output_ring_bytes=1024, psum_tiles=8, max_channels=256, rank_lanes=8,
         outstanding_reads=4, profile_layers=16)),
