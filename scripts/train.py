@@ -352,17 +352,18 @@ def _take_winners(trained: "Trained", changes: Changes, max_drop: float, trainin
         return []
     dataset, view = trainings.dataset, trained.recipe.view
     rules = {name: WinnerRule(select="energy", eps=energy) for name, energy in changes.neurons.items()}
-    shared = {"seed": trainings.seed, "progress": progress_of, "after_step": pruning and pruning.apply,
-              "teacher": trainings.teacher or deepcopy(trained.network)}
+    shared = {"seed": trainings.seed, "progress": progress_of, "after_step": pruning and pruning.apply}
     if changes.rounds:
         return flow(trained.network, list(changes.rounds[0]), changes.rounds, dataset.train, dataset.test, view,
                     trainings.tuning, max_drop=max_drop, folder=trainings.work, score=changes.scores, rules=rules,
+                    teacher=trainings.teacher,
                     report=lambda step: click.echo(f"energies {numbers_text(step.energies)}: "
                                                    f"rates {numbers_text(step.rates)}, "
                                                    f"accuracy {step.accuracy:.2%} ({-step.drop:+.2%}), "
                                                    f"{step.reduction:.1%} of the MACs saved"), **shared)
     fine_tune(trained.network, rules_of(changes.rates, changes.scores) | rules, dataset.train, view, trainings.tuning,
-              checkpoint=trainings.work / "winners.pt", label="winners", **shared)
+              checkpoint=trainings.work / "winners.pt", label="winners",
+              teacher=trainings.teacher or deepcopy(trained.network), **shared)
     return []
 
 

@@ -39,13 +39,14 @@ def floorplan(device: str, config: EngineConfig, *, core: str) -> dict[str, str]
     spare = len(rows.blocks) - beside * config.columns
     if spare < 0:
         return {}
-    places, left_half = {}, beside * (config.columns // 2)
+    places, left_columns = {}, config.columns // 2
     for column in range(config.columns):
-        first = beside * column + (spare if beside * column >= left_half else 0)
+        first = beside * column + (spare if column >= left_columns else 0)
         for row in range(config.rows):
             place = _bel(rows, first + row % beside, row // beside)
             places[f"{core}.array.product_{row}_{column}_block"] = place
-    middle = [_bel(rows, block, row) for row in range(len(rows.y)) for block in range(left_half, left_half + spare)]
+    start = beside * left_columns
+    middle = [_bel(rows, block, row) for row in range(len(rows.y)) for block in range(start, start + spare)]
     return places | dict(zip(_drain_blocks(config, core), middle, strict=False))
 
 

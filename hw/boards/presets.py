@@ -11,8 +11,8 @@ class Board:
 
     ``lut4s``, ``multipliers``, ``block_rams``: what nextpnr has of 4-input LUTs, MULT18X18D and DP16KD for the device;
     of the 12F those of the 25F, which it is made as. ``nextpnr_options``: device, package and speed grade. ``placer``,
-    ``router``: of nextpnr, those that serve this device's engine best.
-    ``frequency_mhz``: what is asked for unless told otherwise; place and route has reached it.
+    ``router``: of nextpnr, those that have served this device's engine best. ``frequency_mhz``: what is asked for
+    unless told otherwise; docs/fpga.md says where place and route has reached it.
     """
 
     name: str
