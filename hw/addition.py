@@ -48,7 +48,7 @@ class Addition(wiring.Component):
             for number, (operand, multiplier) in enumerate(
                     ((word[:9], self.multiplier_1), (word[16:25], self.multiplier_2)), 1):
                 def stage(n, shape, name, lane=lane, number=number):
-                    return Signal(shape, name=f"lane{lane}_operand{number}_{name}{n}")
+                    return Signal(shape, name=f"lane{lane}_operand{number}_{name}{n}", reset_less=True)
                 # Stage 1: products with the multiplier's halves.
                 low, high = (multipliers.product(operand.as_signed(), half, name=f"lane{lane}_operand{number}_{name}1")
                              for name, half in zip(("low", "high"), halves(multiplier), strict=True))

@@ -52,7 +52,7 @@ class ChannelFlags(wiring.Component):
 
         # Channels. Stage 1: the chunk. Stage 2: out of the memory. Stage 3: its bit.
         bit1, bit2, all1, all2 = Signal(low), Signal(low), Signal(2), Signal(2)
-        words = [Signal(CHUNK, name=f"word{operand}") for operand in range(2)]
+        words = [Signal(CHUNK, name=f"word{operand}", reset_less=True) for operand in range(2)]
         wins, all_win = Signal(2), Signal(2)
         with m.If(self.ask):
             m.d.sync += [

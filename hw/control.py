@@ -126,7 +126,7 @@ class Control(wiring.Component):
     def __init__(self):
         super().__init__({
             "start": In(1), "clear": In(1), "status": Out(32), "irq": Out(1),
-            "core_reset": Out(1, init=1), "core_start": Out(1), "abort": Out(1), "running": Out(1),
+            "core_reset": Out(1, init=1), "core_start": Out(1), "abort": Out(1, init=1), "running": Out(1),
             "finished": In(1), "invalid": In(1), "outside": In(1), "read_failed": In(1), "write_failed": In(1),
             "axi_idle": In(1), "progress": In(1),
         })
@@ -163,24 +163,22 @@ class Control(wiring.Component):
                     (self.write_failed, Error.WRITE), (expired, Error.TIMEOUT),
                 )
                 with m.If(self.finished):
-                    m.d.sync += self.running.eq(0)
+                    m.d.sync += [self.running.eq(0), self.abort.eq(1)]
                     m.next = "RESET"
                 for condition, code in causes:
                     with m.If(condition):
-                        m.d.sync += [error.eq(code), self.running.eq(1)]
+                        m.d.sync += [error.eq(code), self.running.eq(1), self.abort.eq(1)]
                         m.next = "ABORT"
             with m.State("ABORT"):
-                m.d.comb += self.abort.eq(1)
                 with m.If(self.axi_idle):
                     m.d.sync += self.running.eq(0)
                     m.next = "RESET"
             with m.State("RESET"):
-                m.d.comb += self.abort.eq(1)
                 m.d.sync += [self.core_reset.eq(left >= RESET_CYCLES // 2), left.eq(left - 1)]
                 with m.If(self.start & ~busy):
                     m.d.sync += kept.eq(1)
                 with m.If(left == 0):
-                    m.d.sync += [busy.eq(0), done.eq(busy)]
+                    m.d.sync += [busy.eq(0), done.eq(busy), self.abort.eq(0)]
                     m.next = "IDLE"
         return m
 

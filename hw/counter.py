@@ -11,7 +11,7 @@ class Countdown:
     """
 
     def __init__(self, bits: int, *, name: str):
-        self.left, self.last = Signal(bits, name=f"{name}_left"), Signal(name=f"{name}_last")
+        self.left, self.last = Signal(bits, name=f"{name}_left", reset_less=True), Signal(name=f"{name}_last")
 
     def start(self, count):
         """The first of ``count`` steps, 1 at least, is in work from the next cycle on."""

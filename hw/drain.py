@@ -10,6 +10,7 @@ from .addition import Addition
 from .buffer import BankedBuffer
 from .config import EngineConfig
 from .counter import Countdown
+from .delay import delay
 from .descriptor import LAYOUT, OP_VECTOR
 from .feed import Feed
 from .requantize import Parameters, Requantizer
@@ -91,7 +92,7 @@ class Drain(wiring.Component):
         lanes, chunks = config.requantize_lanes, max(config.drain_chunks, config.vector_chunks)
         m.submodules.requantizer = requantizer = Requantizer(lanes=lanes)
         m.submodules.addition = addition = Addition(lanes=lanes, blocks=config.spare_multipliers)
-        descriptor, vector = Signal(LAYOUT), Signal()
+        descriptor, vector = Signal(LAYOUT, reset_less=True), Signal()
         active, offered, open_, settling = Signal(), Signal(), Signal(), Signal(2)
         m.d.comb += [
             self.i_descriptor.ready.eq(~active), self.idle.eq(~active),
@@ -168,7 +169,7 @@ class Drain(wiring.Component):
             begin.eq(open_ & Mux(vector, self.i_vector.valid, due) & (alone | (behind & last_read))),
             self.i_vector.ready.eq(begin & vector),
         ]
-        held = Signal(32 * lanes * config.vector_chunks)
+        held = Signal(32 * lanes * config.vector_chunks, reset_less=True)
         with m.If(begin):
             m.d.sync += [
                 reading.eq(1), tile.eq(next_tile), final.eq(writes), chunk.eq(0), chunks_of_tile.eq(tile_chunks),
@@ -193,17 +194,19 @@ class Drain(wiring.Component):
             with m.If(reading & (column == c)):
                 m.d.sync += own_chunk.eq(Mux(chunks_left.last, 0, own_chunk + 1))
             of_columns.append(select(self.words(self.sums.word_select(c, 32 * config.rows)), own_chunk))
-        picked = [Signal(32 * lanes, name=f"picked{n}") for n in range(-(-config.columns >> near))]
-        far = Signal(range(len(picked)))
+        picked = [Signal(32 * lanes, name=f"picked{n}", reset_less=True) for n in range(-(-config.columns >> near))]
+        far = Signal(range(len(picked)), reset_less=True)
         m.d.sync += far.eq(Mux(vector, 0, column >> near))
         for n, one in enumerate(picked):
             own_column = Signal(near, name=f"column_of{n}")
             with m.If(reading & chunks_left.last & ~vector & (column >> near == n)):
                 m.d.sync += own_column.eq(Mux(columns_left.last, 0, own_column + 1))
             m.d.sync += one.eq(select(of_columns[n << near:(n + 1) << near], own_column))
+        operands = Signal(32 * lanes, reset_less=True)
+        m.d.sync += operands.eq(select(self.words(held), chunk))
         with m.If(vector):
             m.d.sync += picked[0].eq(select(self.words(held), chunk))
-        sums = Signal(32 * lanes)
+        sums = Signal(32 * lanes, reset_less=True)
         earlier = self.build_psums(m, reading=reading, final=final, first=tile.first_pass,
                                    restart=last_read & tile.last, sums=sums)
         chosen = Signal(32 * lanes)
@@ -211,7 +214,7 @@ class Drain(wiring.Component):
         for lane in range(lanes):
             m.d.sync += sums.word_select(lane, 32).eq(chosen.word_select(lane, 32) + earlier.word_select(lane, 32))
         m.d.comb += [
-            addition.operands.eq(picked[0]), addition.multiplier_1.eq(descriptor.add_multiplier_1),
+            addition.operands.eq(operands), addition.multiplier_1.eq(descriptor.add_multiplier_1),
             addition.multiplier_2.eq(descriptor.add_multiplier_2), addition.shift_1.eq(descriptor.add_shift_1),
             addition.shift_2.eq(descriptor.add_shift_2), requantizer.sums.eq(Mux(descriptor.add, addition.sums, sums)),
         ]
@@ -226,9 +229,7 @@ class Drain(wiring.Component):
         m.d.sync += self.column.eq(Mux(descriptor.parameter_shared, 0, column))
         stages = [place]
         for stage in range(self.PICK + Addition.LATENCY - 1 + Requantizer.LATENCY):
-            delayed = Signal(place.shape(), name=f"place{stage}")
-            m.d.sync += delayed.eq(stages[-1])
-            stages.append(delayed)
+            stages.append(delay(m, stages[-1], 1, f"place{stage}"))
         place = Signal(self._place_layout(), name="place_of_results")
         m.d.comb += place.eq(Mux(descriptor.add, stages[-1].as_value(),
                                  stages[self.PICK + Requantizer.LATENCY].as_value()))
@@ -316,7 +317,7 @@ class Drain(wiring.Component):
         write, read = psums.write_port(), psums.read_port(domain="sync")
         address, following, behind, behind_2 = (
             Signal(range(depth), name=n) for n in ("address", "following", "behind", "behind_2"))
-        waits, earlier = Signal(2), Signal(32 * config.requantize_lanes)
+        waits, earlier = Signal(2), Signal(32 * config.requantize_lanes, reset_less=True)
         m.d.comb += [
             following.eq(Mux(reading, Mux(restart, 0, address + 1), address)), read.addr.eq(following), read.en.eq(1),
             write.addr.eq(behind_2), write.en.eq(waits[1]), write.data.eq(sums),

@@ -32,7 +32,8 @@ class Core(wiring.Component):
     """Everything but the registers: from descriptors and tensors in memory to results, scores and winners in memory.
 
     All of it has the same reset, ``reset``, and is to be in a clock domain that has none: it comes to the blocks one
-    behind the other.
+    behind the other. State has it; not what counts beside a valid alone, and not what is passed on cycle by cycle,
+    which a reset that lasts longer than the pipeline empties. Blocks that have no state are not reset at all.
 
     Members: ``reset``, high for at least as many cycles as there are blocks, and low for as many before ``start``;
     ``start``, ``program_address``, ``program_length``, ``window_base``, ``window_limit``, ``abort``;
@@ -81,29 +82,29 @@ class Core(wiring.Component):
             weight_buffer_bytes=config.weight_buffer_bytes))
         unpacker = attach("unpacker", Unpacker(axi_bytes=axi_bytes))
         # On-chip operands and constants.
-        act_buffer = attach("act_buffer", BankedBuffer(
+        m.submodules.act_buffer = act_buffer = BankedBuffer(
             banks=config.act_banks, ring_bytes=config.act_buffer_bytes, write_bytes=axi_bytes,
-            read_bytes=config.act_banks))
-        weight_buffer = attach("weight_buffer", BankedBuffer(
+            read_bytes=config.act_banks)
+        m.submodules.weight_buffer = weight_buffer = BankedBuffer(
             banks=config.weight_banks, ring_bytes=config.weight_buffer_bytes, write_bytes=axi_bytes,
-            read_bytes=config.weight_read_bytes))
+            read_bytes=config.weight_read_bytes)
         parameters = attach("parameters", ParameterStore(columns=config.columns, axi_bytes=axi_bytes))
         # Computing.
         scheduler = attach("scheduler", Scheduler(config=config))
-        feed = attach("feed", Feed(config=config))
-        array = attach("array", SystolicArray(
-            rows=config.rows, columns=config.columns, weight_bits=config.weight_bits))
+        m.submodules.feed = feed = Feed(config=config)
+        m.submodules.array = array = SystolicArray(
+            rows=config.rows, columns=config.columns, weight_bits=config.weight_bits)
         vector_unit = attach("vector_unit", VectorUnit(
             lanes=config.vector_lanes, weight_bits=config.weight_bits,
             blocks=max(0, config.spare_multipliers - Addition.PRODUCTS * config.requantize_lanes)))
         drain = attach("drain", Drain(config=config, array_latency=SystolicArray.LATENCY))
         # Results.
-        output_buffer = attach("output_buffer", BankedBuffer(
+        m.submodules.output_buffer = output_buffer = BankedBuffer(
             banks=config.output_banks, ring_bytes=config.output_ring_bytes, rings=config.columns,
-            write_bytes=config.requantize_lanes, read_bytes=axi_bytes))
+            write_bytes=config.requantize_lanes, read_bytes=axi_bytes)
         write_back = attach("write_back", WriteBack(config=config))
-        score = attach("score", ScoreUnit(
-            chunk_bytes=axi_bytes, max_channels=config.max_channels, label=label_layout(config.columns)))
+        m.submodules.score = score = ScoreUnit(
+            chunk_bytes=axi_bytes, max_channels=config.max_channels, label=label_layout(config.columns))
         ranking = attach("ranking", RankingUnit(max_channels=config.max_channels, lanes=config.rank_lanes))
         router = attach("router", OutputRouter(config=config))
         writer = attach("writer", Writer(axi_bytes=axi_bytes))
@@ -191,7 +192,7 @@ class Core(wiring.Component):
             flags.channel.eq(scheduler.flag_channel),
             scheduler.flags.eq(flags.flags), scheduler.strip_loaded.eq(unpacker.strip_loaded),
             scheduler.weights_loaded.eq(weights_arrived), scheduler.array_free.eq(drain.array_free),
-            scheduler.vector_free.eq(vector_unit.free), reader.weights_freed.eq(scheduler.weights_freed),
+            scheduler.vector_free.eq(vector_unit.free),
             act_buffer.read_enable.eq(scheduler.issue), act_buffer.read_offset.eq(scheduler.act_offset),
             weight_buffer.read_enable.eq(scheduler.issue), weight_buffer.read_offset.eq(scheduler.weight_offset),
             feed.issue.eq(scheduler.issue), feed.vector.eq(scheduler.vector), feed.first.eq(scheduler.first),
@@ -211,6 +212,9 @@ class Core(wiring.Component):
             parameters.column.eq(drain.column), parameters.switch.eq(drain.parameters_switch),
             drain.parameters.eq(parameters.parameters), drain.parameters_loaded.eq(parameters.loaded),
         ]
+
+        # A cycle late: it is known late in the cycle that a step is issued.
+        m.d.sync += reader.weights_freed.eq(scheduler.weights_freed)
 
         # Results.
         connect(m, write_back.o_run, router.i_run)

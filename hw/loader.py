@@ -48,7 +48,7 @@ class SegmentWalker(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        job, descriptor = Signal(Job), self.descriptor
+        job, descriptor = Signal(Job, reset_less=True), self.descriptor
         running, merge, by_rows, mark = Signal(), Signal(), Signal(), Signal()
         m.submodules.segments = segments = SkidBuffer(Segment)
         connect(m, segments.o, wiring.flipped(self.o_segment))
@@ -58,12 +58,12 @@ class SegmentWalker(wiring.Component):
         # Stage 2: expand the run into channels and rows.
         multipliers = Multipliers(m, platform)
         valid1, valid2 = Signal(), Signal()
-        offset1, size1, length1 = Signal(32), Signal(32), Signal(16)
+        offset1, size1, length1 = Signal(32), Signal(32), Signal(16, reset_less=True)
         place1 = Signal(24)
-        address2, size2 = Signal(32), Signal(32)
+        address2, size2, row_address = (
+            Signal(32, name=n, reset_less=True) for n in ("address2", "size2", "row_address"))
         channels, rows = Countdown(16, name="channels"), Countdown(16, name="rows")
-        row_address, first_row = Signal(32), Signal()
-        destination = Signal(24)
+        first_row, destination = Signal(), Signal(24, reset_less=True)
         advance1, run_done = Signal(), Signal()
 
         m.d.comb += [
@@ -78,9 +78,9 @@ class SegmentWalker(wiring.Component):
             low, high = (multipliers.product(count, half, name=f"{name}_{part}", enable=advance1)
                          for part, half in (("low", size[:16]), ("high", size[16:])))
             m.d.comb += result.eq(Cat(low[:16], (low[16:] + high)[:16]))
-        last_row, last_channel = ~by_rows | rows.last, merge | channels.last
+        row_count = Mux(by_rows, job.strip_rows, 1)
         m.d.comb += [
-            run_done.eq(valid2 & out_free & last_row & last_channel), segments.i.valid.eq(valid2 | mark),
+            run_done.eq(valid2 & out_free & rows.last & channels.last), segments.i.valid.eq(valid2 | mark),
             out.kind.eq(Mux(job.weights, Kind.WEIGHTS, Kind.ACTIVATIONS)),
             out.address.eq(Mux(by_rows, row_address, address2)),
             out.bytes.eq(Mux(merge, size2, Mux(by_rows, descriptor.in_cols, job.strip_load))),
@@ -89,14 +89,14 @@ class SegmentWalker(wiring.Component):
         with m.If(mark):
             m.d.comb += [out.bytes.eq(0), out.start.eq(0), out.strip_end.eq(1)]
         with m.If(valid2 & out_free):
-            with m.If(~last_row):
+            with m.If(~rows.last):
                 m.d.sync += [row_address.eq(row_address + descriptor.in_row_pitch), first_row.eq(0), *rows.step()]
             with m.Else():
                 m.d.sync += [
                     destination.eq(destination + Mux(merge, size2, descriptor.slab_bytes)),
                     address2.eq(address2 + descriptor.in_plane),
                     row_address.eq(address2 + descriptor.in_plane),
-                    first_row.eq(1), *rows.start(job.strip_rows), *channels.step(),
+                    first_row.eq(1), *rows.start(row_count), *channels.step(),
                 ]
             with m.If(run_done):
                 m.d.sync += valid2.eq(0)
@@ -106,7 +106,7 @@ class SegmentWalker(wiring.Component):
                 address2.eq(job.base + offset1),
                 row_address.eq(job.base + offset1),
                 size2.eq(size1),
-                first_row.eq(1), *rows.start(job.strip_rows), *channels.start(length1),
+                first_row.eq(1), *rows.start(row_count), *channels.start(Mux(merge, 1, length1)),
             ]
             with m.If(descriptor.act_dense):
                 m.d.sync += destination.eq(job.destination + place1)
@@ -214,11 +214,11 @@ class Loader(wiring.Component):
         checks += [descriptor[name] > high for name, high in bounded.items() if high < 2 ** len(descriptor[name]) - 1]
         checks += [descriptor[name][:bits] != 0 for name, bits in aligned.items()]
         checks += [address[:4] != 0]
-        of_whole_groups, malformed = Signal(32), Signal()
+        of_whole_groups, malformed = Signal(32, reset_less=True), Signal()
         m.d.sync += of_whole_groups.eq(descriptor.group_columns * descriptor.out_groups)
         checks += [descriptor.first_channel + of_whole_groups + descriptor.last_columns
                    > descriptor.out_channels + descriptor.group_columns]
-        flags = Signal(len(checks))
+        flags = Signal(len(checks), reset_less=True)
         m.d.sync += [flags[i].eq(check) for i, check in enumerate(checks)]
         m.d.sync += malformed.eq(flags.any())
         return malformed
@@ -227,12 +227,12 @@ class Loader(wiring.Component):
         m = Module()
         config = self.config
         words = DESCRIPTOR_BYTES // config.axi_bytes
-        raw = Signal(8 * DESCRIPTOR_BYTES)
+        raw = Signal(8 * DESCRIPTOR_BYTES, reset_less=True)
         descriptor = LAYOUT(raw)
         received = Signal(range(words + 1))
         with m.If(self.word_valid):
             m.d.sync += [raw.eq(Cat(raw[config.axi_data_bits:], self.word)), received.eq(received + 1)]
-        address, left = Signal(32), Signal(32)
+        address, left = (Signal(32, name=n, reset_less=True) for n in ("address", "left"))
         malformed = self.is_malformed(m, descriptor, address)
 
         offered, offering = Signal(), Signal()
@@ -249,10 +249,11 @@ class Loader(wiring.Component):
         m.d.sync += banks_free.eq(banks_free + self.parameters_freed - bank_taken)
 
         job, segment = self.o_job, self.o_segment
-        strips_after, groups_after = Signal(16), Signal(16)
+        strips_after, groups_after = (Signal(16, name=f"{n}_after", reset_less=True) for n in ("strips", "groups"))
         strips_begun, strips_ended, groups_begun = Signal(), Signal(), Signal()
-        strip_base, strip_destination = Signal(32), Signal(24)
-        weight_base, parameter_base, block_mask_base = Signal(32), Signal(32), Signal(32)
+        strip_base, weight_base, parameter_base, block_mask_base = (Signal(32, name=n, reset_less=True) for n in (
+            "strip_base", "weight_base", "parameter_base", "block_mask_base"))
+        strip_destination = Signal(24, reset_less=True)
         rows_left = Signal()
         second = Signal()
         vector = descriptor.op == OP_VECTOR

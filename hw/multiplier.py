@@ -76,6 +76,18 @@ class Multipliers:
             self._m.d.comb += product.eq(ports[2])
         return product
 
+    def summands(self, a: Value, b: Value, *, name: str) -> list[Value]:
+        """The product as values to be added, for whom adds anyway: one of a block; two where it is the operator's.
+
+        What is made of logic is then half as high: ``a`` times the lower and times the upper half of ``b``.
+        """
+        if self._technology is not Technology.GENERIC and self._left != 0:
+            return [self.product(a, b, name=name)]
+        middle = len(b) // 2
+        upper = b[middle:].as_signed() if b.shape().signed else b[middle:]
+        return [self.product(a, half, name=f"{name}_{part}") << shift
+                for part, half, shift in (("lower", b[:middle], 0), ("upper", upper, middle))]
+
     def _ports(self, *, pair: bool, shapes: tuple[Shape, Shape], registers: tuple[bool, bool], enable: Value | None,
                name: str):
         """Operands and product of a block, or of a free half of one; None where there is none."""

@@ -59,8 +59,8 @@ class OutputRouter(wiring.Component):
             run.ready.eq(routes.w_rdy & self.o_run.ready), routes.w_en.eq(run.valid & run.ready),
             routes.r_en.eq(chunk.valid & chunk.last),
         ]
-        offset, now = Signal(24), Signal(24)
-        place, taken = Signal(24), Signal(chunk_layout(self.config.axi_bytes))
+        offset, now = Signal(24, reset_less=True), Signal(24)
+        place, taken = Signal(24, reset_less=True), Signal(chunk_layout(self.config.axi_bytes), reset_less=True)
         m.d.comb += [
             self.o_chunk.eq(chunk), self.o_chunk.valid.eq(chunk.valid & head.memory),
             now.eq(offset),

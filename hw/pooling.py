@@ -59,11 +59,11 @@ class Pooling(wiring.Component):
         # end. Stage 3: lane by lane.
         tags = [self.tag]
         for stage in range(BankedBuffer.READ_LATENCY):
-            tags.append(Signal(tag_layout(config), name=f"tag{stage}"))
+            tags.append(Signal(tag_layout(config), name=f"tag{stage}", reset_less=True))
             m.d.sync += tags[-1].eq(tags[-2])
         arrived = tags[-1]
         before, until = Signal(range(axi_bytes + 1)), Signal(range(axi_bytes + 1))
-        column, left = Signal.like(self.tag.column), Signal(signed(19))
+        column, left = Signal.like(self.tag.column, reset_less=True), Signal(signed(19), reset_less=True)
         m.d.sync += [
             column.eq(self.tag.column), left.eq(descriptor.pool_cols - self.tag.column),
             before.eq(Mux(column >= 0, 0, Mux(column < -axi_bytes, axi_bytes, -column))),
@@ -71,12 +71,12 @@ class Pooling(wiring.Component):
         ]
         inside = (((Const(1, axi_bytes + 1) << until) - 1) & ~((Const(1, axi_bytes + 1) << before) - 1))[:axi_bytes]
         for stage in range(2, BankedBuffer.READ_LATENCY):
-            later = Signal(axi_bytes, name=f"inside{stage}")
+            later = Signal(axi_bytes, name=f"inside{stage}", reset_less=True)
             m.d.sync += later.eq(inside)
             inside = later
 
         # Stage 3: the largest so far.
-        pooled, so_far = Signal(8 * axi_bytes), Signal(8 * axi_bytes)
+        pooled, so_far = Signal(8 * axi_bytes), Signal(8 * axi_bytes, reset_less=True)
         for lane in range(axi_bytes):
             new, old = Signal(8, name=f"new{lane}"), so_far.word_select(lane, 8)
             larger = inside[lane] & (self.read_data.word_select(lane, 8).as_signed() > old.as_signed())

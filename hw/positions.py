@@ -44,13 +44,15 @@ class PositionGenerator(wiring.Component):
         # The first tile: two neighbouring positions at a time, each two positions on from its last coordinates. Rows of
         # a single position (``narrow``) end twice in that.
         coordinate = range(4 * lanes)
-        first_x = [Signal(coordinate, name=f"first_x{n}") for n in range(lanes)]
-        first_y = [Signal(coordinate, name=f"first_y{n}") for n in range(lanes)]
-        pair = [(Signal(coordinate, name=f"{n}_x"), Signal(coordinate, name=f"{n}_y")) for n in ("even", "odd")]
+        first_x = [Signal(coordinate, name=f"first_x{n}", reset_less=True) for n in range(lanes)]
+        first_y = [Signal(coordinate, name=f"first_y{n}", reset_less=True) for n in range(lanes)]
+        pair = [tuple(Signal(coordinate, name=f"{n}_{axis}", reset_less=True) for axis in "xy")
+                for n in ("even", "odd")]
         lane_pair = Signal((lanes + 1) // 2)
         left = Signal.like(descriptor.tile_positions)
-        narrow, back_two = Signal(), Signal(signed(18))
-        last, first_last = ([Signal(16, name=f"{n}_x"), Signal(16, name=f"{n}_y")] for n in ("last", "first_last"))
+        narrow, back_two = Signal(), Signal(signed(18), reset_less=True)
+        last, first_last = (
+            [Signal(16, name=f"{n}_{axis}", reset_less=True) for axis in "xy"] for n in ("last", "first_last"))
         fresh = Signal()
         with m.If(left != 0):
             m.d.sync += [left.eq(left - 2), lane_pair.eq(lane_pair << 1)]
@@ -72,7 +74,7 @@ class PositionGenerator(wiring.Component):
 
         # The tile to be offered: its last position, the rows that this one needs.
         tile, is_first, offers_first = Countdown(len(descriptor.tiles), name="tile"), Signal(), Signal()
-        back_tile = Signal(signed(18))
+        back_tile = Signal(signed(18), reset_less=True)
         m.d.sync += back_tile.eq(descriptor.tile_cols - descriptor.pitch)
 
         def a_tile_on(x, y, name):
@@ -100,9 +102,11 @@ class PositionGenerator(wiring.Component):
             m.d.sync += [out.valid.eq(0), fresh.eq(1)]
 
         # The tile taken, a cycle later.
+        of_lanes = [Signal(16 * lanes, name=f"lanes_{axis}", reset_less=True) for axis in "xy"]
+        m.d.comb += [self.x.eq(of_lanes[0]), self.y.eq(of_lanes[1])]
         with m.If(moving):
             for n in range(lanes):
-                x, y = self.x.word_select(n, 16), self.y.word_select(n, 16)
+                x, y = (axis.word_select(n, 16) for axis in of_lanes)
                 next_x, next_y = a_tile_on(x, y, n)
                 m.d.sync += [x.eq(Mux(to_first, first_x[n], next_x)), y.eq(Mux(to_first, first_y[n], next_y))]
 

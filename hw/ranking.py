@@ -142,15 +142,15 @@ class RankingUnit(wiring.Component):
         # sign of one difference tells whether a node's highest children reach it, and the difference is what is then
         # short.
         by_energy = Signal()
-        short = Signal(signed(energy_bits + 1))
+        short = Signal(signed(energy_bits + 1), reset_less=True)
         # The energy that is asked for, of 65536: by halves of the whole energy, then together.
         multipliers = Multipliers(m, platform)
         share, whole = descriptor.select_value[:16], descriptor.select_value[16]
         half_products = [multipliers.product(total[start:start + 16], share, name=f"half_product{n}")
                          for n, start in enumerate(range(0, energy_bits, 16))]
-        product = Signal(energy_bits + 17)
+        product = Signal(energy_bits + 17, reset_less=True)
         level = Signal(range(LEVELS + 1))
-        from_top = Signal(data.ArrayLayout(energy_bits, SHARES))
+        from_top = Signal(data.ArrayLayout(energy_bits, SHARES), reset_less=True)
         threshold, ties = Signal(8), Signal(count_bits)
         shorter = Signal.like(short)
         own = Signal(node)
@@ -181,14 +181,15 @@ class RankingUnit(wiring.Component):
         words = Signal.like(address)
         flow = Signal()
         asked, fetched, compared, counted = Signal(), Signal(), Signal(), Signal()
-        fetched_scores = Signal(data.ArrayLayout(8, lanes))
+        fetched_scores = Signal(data.ArrayLayout(8, lanes), reset_less=True)
         partial = Signal(lane_bits)
         cut_short1, cut_short2 = Signal(), Signal()
         above3, equal3, above4, equal4 = (Signal(lanes, name=n) for n in ("above3", "equal3", "above4", "equal4"))
         groups = max(1, lanes // TIE_GROUP)
         group_lanes = min(TIE_GROUP, lanes)
         group = Signal(range(max(2, groups)))
-        ties_before = Signal(data.ArrayLayout(data.ArrayLayout(exact_log2(group_lanes), group_lanes), groups))
+        ties_before = Signal(
+            data.ArrayLayout(data.ArrayLayout(exact_log2(group_lanes), group_lanes), groups), reset_less=True)
         group_ties = Signal(data.ArrayLayout(range(group_lanes + 1), groups))
         ties4 = Signal(range(lanes + 1))
         admitted = Signal(lanes)

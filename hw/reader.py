@@ -112,7 +112,7 @@ class Reader(wiring.Component):
         m.submodules.segments = segments = SkidBuffer(Segment)
         connect(m, wiring.flipped(self.i_segment), segments.i)
         following, waiting, moves = segments.o.p, segments.o.valid, segments.o.ready
-        busy, segment = Signal(), Signal(Segment)
+        busy, segment = Signal(), Signal(Segment, reset_less=True)
         first_size, first_beats = burst_split(
             m, address=following.address, left=following.bytes, axi_bytes=axi_bytes)
         size, beats, final, is_mark = Signal.like(first_size), Signal.like(first_beats), Signal(), Signal()
@@ -187,7 +187,7 @@ class Reader(wiring.Component):
 
         # Beats back: label each with its lanes, one register stage before it is distributed.
         begun = Signal()
-        rest, destination = Signal(len(size)), Signal(24)
+        rest, destination = Signal(len(size), reset_less=True), Signal(24, reset_less=True)
         first, bytes_left, room, count = (Signal(lane_bits), Signal(len(size)), Signal(range(axi_bytes + 1)),
                                           Signal(range(axi_bytes + 1)))
         take = Signal()

@@ -5,6 +5,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
+from .delay import delay
 from .multiplier import Multipliers
 from .reader import beat_layout
 from .technology import BLOCK_RAM
@@ -36,7 +37,7 @@ def rounding_bits(m: Module, shift: Value, name: str) -> tuple[Signal, Signal]:
 
     Registers, one cycle behind ``shift``.
     """
-    half, below = Signal(31, name=f"half{name}"), Signal(31, name=f"below{name}")
+    half, below = Signal(31, name=f"half{name}", reset_less=True), Signal(31, name=f"below{name}", reset_less=True)
     m.d.sync += [half.eq((Const(1, 32) << shift)[1:]), below.eq(((Const(1, 32) << shift) - 1)[1:])]
     return half, below
 
@@ -83,7 +84,8 @@ class Requantizer(wiring.Component):
         m = Module()
         multipliers = Multipliers(m, platform)
         # Per channel, beside the lanes' stages: left shift for stage 2, multiplier for 3, right shift for 6.
-        left1, right1, multiplier1 = Signal(5), Signal(5), Signal(signed(32))
+        left1, right1, multiplier1 = (Signal(shape, name=f"{n}1", reset_less=True) for n, shape in (
+            ("left", 5), ("right", 5), ("multiplier", signed(32))))
         shift = self.parameters.shift
         m.d.sync += [
             left1.eq(Mux(shift > 0, shift, 0)), right1.eq(Mux(shift < 0, -shift, 0)),
@@ -93,20 +95,20 @@ class Requantizer(wiring.Component):
             multipliers.operand(value, name=f"multiplier_{name}2")
             for name, value in zip(("low", "high"), halves(multiplier1), strict=True))
         # And whether the product is rounded, for stage 4, and ties go up, for 6.
-        right, once = right1, Signal(name="once1")
-        m.d.sync += once.eq(self.parameters.once)
+        right, once = right1, delay(m, self.parameters.once, 1, "once1")
         for stage in range(2, 6):
-            before, right, once_before, once = right, Signal(5, name=f"right{stage}"), once, Signal(name=f"once{stage}")
-            m.d.sync += [right.eq(before), once.eq(once_before)]
-            if stage == 3:
+            if stage == 4:
                 rounds_product = ~(once & (right != 0))
+            before = right
+            right, once = delay(m, right, 1, f"right{stage}"), delay(m, once, 1, f"once{stage}")
         half, below = rounding_bits(m, before, "5")
         # Added to the rounded quotient: the result's distance from its bounds, whose sign alone decides.
-        above_minimum, above_maximum = Signal(signed(11)), Signal(signed(11))
+        above_minimum, above_maximum = (
+            Signal(signed(11), name=n, reset_less=True) for n in ("above_minimum", "above_maximum"))
         m.d.sync += [above_minimum.eq(self.zero_point - self.minimum), above_maximum.eq(self.zero_point - self.maximum)]
         for lane in range(self.lanes):
             def stage(number, shape, name, lane=lane):
-                return Signal(shape, name=f"lane{lane}_{name}{number}")
+                return Signal(shape, name=f"lane{lane}_{name}{number}", reset_less=True)
 
             # Stages 1 to 3: sum and bias, left shift, products of the halves.
             biased, shifted = stage(1, signed(32), "biased"), stage(2, signed(32), "shifted")
@@ -172,7 +174,7 @@ class ParameterStore(wiring.Component):
             m.d.comb += [record.eq(beat.p.data), complete.eq(beat.valid)]
         else:
             # The beats of a record so far; a group starts one.
-            held, number = Signal(128 - 8 * self.axi_bytes), Signal(range(beats))
+            held, number = Signal(128 - 8 * self.axi_bytes, reset_less=True), Signal(range(beats))
             m.d.comb += [record.eq(Cat(held, beat.p.data)),
                          complete.eq(beat.valid & (number == beats - 1) & ~beat.p.start)]
             with m.If(beat.valid):

@@ -89,7 +89,7 @@ class RunStream(wiring.Component):
         # run before the last, and whether the walk has come to the last.
         write_bank, read_bank, filled = Signal(), Signal(), Signal(range(self.depth + 1))
         none, at_most_one = Signal(init=1), Signal(init=1)
-        before_last = [Signal(range(self.depth), name=f"before_last{n}") for n in range(2)]
+        before_last = [Signal(range(self.depth), name=f"before_last{n}", reset_less=True) for n in range(2)]
         complete, some, single, at_last = (Signal(2, name=n) for n in ("complete", "some", "single", "at_last"))
         m.d.comb += [
             write.addr.eq(write_bank * self.depth + filled), write.data.eq(self.run), write.en.eq(self.run_valid),
@@ -114,7 +114,8 @@ class RunStream(wiring.Component):
         active, index = Signal(), Signal(range(self.depth))
         group, tile, repeat = (Countdown(bits, name=n) for bits, n in ((16, "group"), (24, "tile"), (8, "repeat")))
         column = Countdown(7, name="column")
-        winners, done, left, columns, masked = Signal(16), Signal(16), Signal(16), Signal(7), Signal(16)
+        winners, done, left, columns, masked = (Signal(bits, name=n, reset_less=True) for n, bits in (
+            ("winners", 16), ("done", 16), ("left", 16), ("columns", 7), ("masked", 16)))
         first_part, last_pass, single_pass = Signal(), Signal(), Signal()
         by_list, vector = descriptor.lists, self.vector
         last_part = Mux(vector, column.last, by_list | last_pass)
@@ -127,9 +128,10 @@ class RunStream(wiring.Component):
             read.addr.eq(read_bank * self.depth + index), read.en.eq(advance),
         ]
         valid = [Signal(name=f"valid{n}") for n in (1, 2, 3)]
-        stage1, stage2, stage3 = (Signal(SlabRun, name=f"stage{n}") for n in (1, 2, 3))
-        columns1, some1 = Signal(7), Signal()
-        start1, start2 = Signal(16), Signal(16)
+        stage1, stage2, stage3 = (Signal(SlabRun, name=f"stage{n}", reset_less=True) for n in (1, 2, 3))
+        columns1, columns2, columns3 = (Signal(7, name=f"columns{n}", reset_less=True) for n in (1, 2, 3))
+        start1, start2 = (Signal(16, name=f"start{n}", reset_less=True) for n in (1, 2))
+        some1 = Signal()
         with m.If(advance):
             m.d.sync += [
                 valid[0].eq(ready), some1.eq(some.bit_select(read_bank, 1)), start1.eq(done),
@@ -170,8 +172,7 @@ class RunStream(wiring.Component):
         low_bytes, high_bytes = (
             multipliers.product(start2, half, name=f"{name}_bytes", enable=advance)
             for name, half in (("low", descriptor.slab_bytes[:middle]), ("high", descriptor.slab_bytes[middle:])))
-        band_base, tile_base = Signal(24), Signal(24)
-        columns2, columns3 = Signal(7), Signal(7)
+        band_base, tile_base = (Signal(24, name=f"{n}_base", reset_less=True) for n in ("band", "tile"))
         channels, reads_weights = Signal(16), Signal()
         first_taps = Mux(descriptor.kernel_w < VECTOR_TAPS, descriptor.kernel_w, VECTOR_TAPS)
         m.d.comb += [

@@ -161,7 +161,7 @@ class Scheduler(wiring.Component):
             axi_bytes=config.axi_bytes)
 
         # The band in work.
-        descriptor = Signal(LAYOUT)
+        descriptor = Signal(LAYOUT, reset_less=True)
         active, offered, done, start, prepare, finish = (
             Signal(name=n) for n in ("active", "offered", "done", "start", "prepare", "finish"))
         m.d.comb += [
@@ -246,7 +246,8 @@ class Scheduler(wiring.Component):
         # those of the step's tile by then.
         columns = descriptor.phase_cols + (step.phase_x < descriptor.phase_cols_more)
         rows = descriptor.phase_rows + (step.phase_y < descriptor.phase_rows_more)
-        add_x, add_y, sub_x, sub_y = (Signal(signed(18), name=n) for n in ("add_x", "add_y", "sub_x", "sub_y"))
+        add_x, add_y, sub_x, sub_y = (
+            Signal(signed(18), name=n, reset_less=True) for n in ("add_x", "add_y", "sub_x", "sub_y"))
         taps = Signal.like(step.taps)
         outside = self.vector & Mux(step.operand, loses[1], loses[0])
         m.d.sync += [add_x.eq(step.x), add_y.eq(step.y), sub_x.eq(step.x - columns), sub_y.eq(step.y - rows),

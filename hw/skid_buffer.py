@@ -19,14 +19,14 @@ class SkidBuffer(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         payload, spare_valid = Value.cast(self.i.payload), Signal()
-        spare = Signal(len(payload))
-        m.d.comb += self.i.ready.eq(~spare_valid)
+        held, spare = (Signal(len(payload), name=n, reset_less=True) for n in ("held", "spare"))
+        m.d.comb += [self.i.ready.eq(~spare_valid), Value.cast(self.o.payload).eq(held)]
         with m.If(~spare_valid):
             m.d.sync += spare.eq(payload)
         with m.If(~self.o.valid | self.o.ready):
             m.d.sync += [
-                self.o.valid.eq(spare_valid | self.i.valid), spare_valid.eq(0),
-                Value.cast(self.o.payload).eq(Mux(spare_valid, spare, payload)),
+                self.o.valid.eq(spare_valid | self.i.valid), held.eq(Mux(spare_valid, spare, payload)),
+                spare_valid.eq(0),
             ]
         with m.Elif(self.i.valid):
             m.d.sync += spare_valid.eq(1)

@@ -98,28 +98,28 @@ class StripWalker(wiring.Component):
         axi_bytes = config.axi_bytes
         lane_bits = (axi_bytes - 1).bit_length()
         ring = range(config.output_ring_bytes)
-        strip, job = Signal(strip_layout(config)), self.i_strip.p
+        strip, job = Signal(strip_layout(config), reset_less=True), self.i_strip.p
 
         # How many are left behind the one in work, less one: negative with the last, so that the sign tells.
         columns_more, rows_more, cols_more, tap_cols_more, window_more, map_more = (
-            Signal(signed(bits), name=f"{name}_more") for name, bits in (
+            Signal(signed(bits), name=f"{name}_more", reset_less=True) for name, bits in (
                 ("columns", config.columns.bit_length() + 1), ("rows", 17), ("cols", 17), ("tap_cols", 9),
                 ("window", 10), ("map", 18)))
         # Columns and their addresses; of the strip, and of the first column that no strip has been written of.
         keep, column, channel = Signal(config.columns), Signal(range(config.columns)), Signal(16)
         read_ring = Signal(range(config.columns))
         plane_address, strip_address, column_address, row_address = (
-            Signal(32, name=f"{n}_address") for n in ("plane", "strip", "column", "row"))
+            Signal(32, name=f"{n}_address", reset_less=True) for n in ("plane", "strip", "column", "row"))
         # Rows: the strip's first one (between strips the next strip's), and the one behind that in work. ``top``: the
         # first row of its windows; ``room``: rows of the map from there on, less two; ``offset`` of the first tap.
-        strip_top, next_top = (Signal(COORDINATE, name=f"{n}_top") for n in ("strip", "next"))
-        strip_room, next_room = (Signal(COORDINATE, name=f"{n}_room") for n in ("strip", "next"))
-        next_offset, single_row, short_row = Signal(ring), Signal(), Signal()
+        strip_top, next_top = (Signal(COORDINATE, name=f"{n}_top", reset_less=True) for n in ("strip", "next"))
+        strip_room, next_room = (Signal(COORDINATE, name=f"{n}_room", reset_less=True) for n in ("strip", "next"))
+        next_offset, single_row, short_row = Signal(ring, reset_less=True), Signal(), Signal()
         # Chunks and taps. Rows of taps end with the window or with the map. Offsets of the first taps inside it.
-        row_window, row_map = Signal.like(window_more), Signal.like(map_more)
+        row_window, row_map = Signal.like(window_more, reset_less=True), Signal.like(map_more, reset_less=True)
         chunk_offset, tap_row_offset, tap_offset = (
-            Signal(ring, name=f"{n}_offset") for n in ("chunk", "tap_row", "tap"))
-        chunk_column, tap_column = Signal(COORDINATE), Signal(COORDINATE)
+            Signal(ring, name=f"{n}_offset", reset_less=True) for n in ("chunk", "tap_row", "tap"))
+        chunk_column, tap_column = (Signal(COORDINATE, name=f"{n}_column", reset_less=True) for n in ("chunk", "tap"))
         first_tap, channel_start, run_first, whole = Signal(), Signal(), Signal(), Signal()
 
         last_column, last_row, last_chunk, last_tap_col = (
@@ -131,7 +131,8 @@ class StripWalker(wiring.Component):
         reading, announcing = Signal(), self.announces
         go, end_column, onward, held, frees = Signal(), Signal(), Signal(), Signal(), Signal()
 
-        cols_more_last, cols_more_full = (Signal.like(cols_more, name=f"cols_more_{n}") for n in ("last", "full"))
+        cols_more_last, cols_more_full = (
+            Signal.like(cols_more, name=f"cols_more_{n}", reset_less=True) for n in ("last", "full"))
         m.d.sync += [more.eq(cols - descriptor.chunk - 1) for more, cols in (
             (cols_more_last, descriptor.out_cols_last), (cols_more_full, descriptor.out_cols))]
 

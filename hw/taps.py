@@ -88,7 +88,8 @@ class TapWalk(wiring.Component):
 
         # Rows and slabs.
         rows, slabs = Countdown(8, name="row"), Countdown(16, name="slab")
-        row_offset, slab, one_row = Signal(24), Signal(24), Signal()
+        row_offset, slab = (Signal(24, name=n, reset_less=True) for n in ("row_offset", "slab"))
+        one_row = Signal()
         x_wraps = step.phase_x == descriptor.stride_x - 1
         y_wraps = step.phase_y == descriptor.stride_y - 1
         row_count = Mux(descriptor.add, 2, descriptor.kernel_h)

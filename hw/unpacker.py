@@ -47,8 +47,9 @@ class Unpacker(wiring.Component):
         counts, spans = range(axi_bytes + 1), range(axi_bytes + 8)
 
         # Distances of the sub-planes, before the first beat comes.
-        phase_offsets = [Signal(24, name=f"phase_offset{p}") for p in range(4)]
-        all_phases, back_up, to_next_pitch = Signal(24), Signal(24), Signal(24)
+        phase_offsets = [Signal(24, name=f"phase_offset{p}", reset_less=True) for p in range(4)]
+        all_phases, back_up, to_next_pitch = (
+            Signal(24, name=n, reset_less=True) for n in ("all_phases", "back_up", "to_next_pitch"))
         m.d.sync += [offset.eq(descriptor.plane_bytes * p) for p, offset in enumerate(phase_offsets)]
         with m.Switch(stride):
             for s in (1, 2, 3, 4):
@@ -63,20 +64,26 @@ class Unpacker(wiring.Component):
         # Stage 1: the piece, which is what is left of the beat, up to the end of the row.
         piece = Signal(data.StructLayout({
             "data": 8 * axi_bytes, "source": range(axi_bytes), "count": counts, "destination": 24, "fresh": 1,
-            "row_ends": 1, "strip_end": 1}))
+            "row_ends": 1, "strip_end": 1}), reset_less=True)
         piece_valid, piece_done = Signal(), Signal()
         # ``whole``: nothing of the beat has been taken.
-        taken, whole, left_in_row = Signal(counts), Signal(init=1), Signal(16)
+        taken, whole, left_in_row = Signal(counts), Signal(init=1), Signal(16, reset_less=True)
         fresh, now_left, left_in_beat, beyond = Signal(), Signal(16), Signal(counts), Signal(signed(17))
+        # ``far``: more is left in the row than any beat has; known with what is left, so that few bits are compared.
+        low = len(left_in_beat)
+        far, far_whole = Signal(), Signal()
+        now_far, now_low = Mux(fresh, far_whole, far), Mux(fresh, descriptor.in_cols[:low], left_in_row[:low])
         row_ends, beat_ends = Signal(), Signal()
         copy, mark = descriptor.act_copy, beat.count == 0
         piece_free = ~piece_valid | piece_done
+        m.d.sync += far_whole.eq(descriptor.in_cols[low:].any())
         m.d.comb += [
             fresh.eq(beat.start & whole),
             now_left.eq(Mux(fresh, descriptor.in_cols, left_in_row)),
             left_in_beat.eq(beat.count - taken),
             beyond.eq(now_left - left_in_beat),
-            row_ends.eq(now_left <= left_in_beat), beat_ends.eq((beyond >= 0) | copy | mark),
+            row_ends.eq(~now_far & (now_low <= left_in_beat)),
+            beat_ends.eq(now_far | (now_low >= left_in_beat) | copy | mark),
             self.i_beat.ready.eq(beat_ends & piece_free),
         ]
         with m.If(piece_free):
@@ -89,13 +96,14 @@ class Unpacker(wiring.Component):
             with m.If(self.i_beat.valid & ~copy & ~mark):
                 m.d.sync += [
                     left_in_row.eq(Mux(row_ends, descriptor.in_cols, beyond)),
+                    far.eq(Mux(row_ends, far_whole, beyond[low:16].any())),
                     taken.eq(Mux(beat_ends, 0, taken + now_left)), whole.eq(beat_ends),
                 ]
 
         # Stage 2: its bytes of one phase after the other. Kept: start of the row in the sub-plane of column phase 0,
         # the column of the next byte as quotient and remainder of the stride, and the bytes that the phase skips.
-        row, row_phase = Signal(24), Signal(2)
-        quotient, remainder, phase = Signal(16), Signal(2), Signal(2)
+        row, row_phase = Signal(24, reset_less=True), Signal(2)
+        quotient, remainder, phase = Signal(16, reset_less=True), Signal(2), Signal(2)
         now_row, now_row_phase, now_quotient, now_remainder = Signal(24), Signal(2), Signal(16), Signal(2)
         # The first of them, how many columns from there to the piece's end, and where the next piece starts.
         skip_held, skip, span, carry = Signal(2), Signal(2), Signal(spans), Signal(spans)
@@ -122,7 +130,7 @@ class Unpacker(wiring.Component):
 
         dealt = Signal(data.StructLayout({
             "valid": 1, "data": 8 * axi_bytes, "first": range(axi_bytes), "span": spans, "base": 24, "column": 16,
-            "strip_end": 1}))
+            "strip_end": 1}), reset_less=True)
         source = Signal(range(2 * axi_bytes))
         m.d.comb += source.eq(piece.source + skip)
         with m.If(moves):

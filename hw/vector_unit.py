@@ -2,7 +2,7 @@
 
 from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib import stream, wiring
-from amaranth.lib.fifo import SyncFIFOBuffered
+from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from .config import VECTOR_TAPS
@@ -47,24 +47,23 @@ class VectorUnit(wiring.Component):
         m = Module()
         multipliers = Multipliers(m, platform, blocks=self.blocks)
         lanes = self.lanes
-        m.submodules.tiles = tiles = SyncFIFOBuffered(width=32 * lanes, depth=self.TILES)
 
-        # Stage 1: products. Stage 2: their sum over the taps. Stage 3: the sum of the tile.
+        # Stage 1: products, or what adds up to them. Stage 2: their sum over the taps. Stage 3: the sum of the tile.
         control = Cat(self.issue, self.first & self.issue, self.last & self.issue, self.operand)
         for stage in (1, 2):
-            delayed = Signal(4, name=f"control{stage}")
+            delayed = Signal(4, name=f"control{stage}", reset_less=True)
             m.d.sync += delayed.eq(control)
             control = delayed
         issue, first, last, operand = control
-        sums = Signal(32 * lanes)
+        sums = Signal(32 * lanes, reset_less=True)
         for lane in range(lanes):
             products = []
             for tap in range(VECTOR_TAPS):
-                products.append(multipliers.product(
+                products.extend(multipliers.summands(
                     self.acts.word_select(tap * lanes + lane, 9).as_signed(),
                     self.weights.word_select(tap, self.weight_bits).as_signed(), name=f"product{lane}_{tap}"))
-            taps = Signal(signed(11 + self.weight_bits), name=f"taps{lane}")
-            m.d.sync += taps.eq(sum(products[1:], products[0]))
+            taps = Signal(signed(11 + self.weight_bits), name=f"taps{lane}", reset_less=True)
+            m.d.sync += taps.eq(sum(products))
             total = sums.word_select(lane, 32)
             with m.If(issue):
                 with m.If(self.add):
@@ -74,18 +73,29 @@ class VectorUnit(wiring.Component):
                         m.d.sync += total[:16].eq(taps)
                 with m.Else():
                     m.d.sync += total.eq(Mux(first, 0, total.as_signed()) + taps)
-        complete = Signal()
-        m.d.sync += complete.eq(last)
+        complete, arrived = Signal(), Signal()
+        m.d.sync += [complete.eq(last), arrived.eq(complete)]
+
+        # Complete sums, read where they lie: who takes them registers them. ``some``: there are sums to be taken.
+        m.submodules.tiles = tiles = Memory(shape=32 * lanes, depth=self.TILES, init=[])
+        write, read = tiles.write_port(), tiles.read_port(domain="comb")
+        written, at, kept, some = (
+            Signal(range(self.TILES)), Signal(range(self.TILES)), Signal(range(self.TILES + 1)), Signal())
+        taken = self.o_sums.valid & self.o_sums.ready
+        m.d.comb += [
+            write.addr.eq(written), write.data.eq(sums), write.en.eq(complete), read.addr.eq(at),
+            self.o_sums.valid.eq(some), self.o_sums.payload.eq(read.data),
+        ]
+        m.d.sync += [
+            written.eq(written + complete), at.eq(at + taken), kept.eq(kept + arrived - taken),
+            some.eq(arrived | (kept > 1) | ((kept == 1) & ~taken)),
+        ]
 
         # Tiles whose last step has been issued and whose sums have not been taken.
         unread, full = Signal(range(self.TILES + 1)), Signal()
-        taken = self.o_sums.valid & self.o_sums.ready
         m.d.sync += [
             unread.eq(unread + self.tile_issued - taken),
             full.eq(~taken & ((unread == self.TILES) | ((unread == self.TILES - 1) & self.tile_issued))),
         ]
-        m.d.comb += [
-            tiles.w_en.eq(complete), tiles.w_data.eq(sums), self.free.eq(~full),
-            self.o_sums.valid.eq(tiles.r_rdy), self.o_sums.payload.eq(tiles.r_data), tiles.r_en.eq(self.o_sums.ready),
-        ]
+        m.d.comb += self.free.eq(~full)
         return m

@@ -94,10 +94,10 @@ class WinnerList(wiring.Component):
         built = Signal(range(max(2, (self.max_channels + 1) // 2) + 1))
 
         # Stage 1: a chunk of the mask, with what lies beyond the last channel cut off.
-        channels, skip = Signal(16), Signal(4)
-        word, chunks_left = Signal(self.word_bits), Signal(range(self.word_bits // CHUNK + 1))
+        channels, skip = Signal(16, reset_less=True), Signal(4)
+        word, chunks_left = Signal(self.word_bits, reset_less=True), Signal(range(self.word_bits // CHUNK + 1))
         # ``left`` channels behind ``next_base``: whether there are any, a chunk of them, is known a chunk ahead.
-        next_base, left = Signal(16), Signal(16)
+        next_base, left = (Signal(16, name=n, reset_less=True) for n in ("next_base", "left"))
         more, whole, is_first = Signal(), Signal(), Signal()
         next_bits = Signal(CHUNK)
         m.submodules.chunks = chunks = SkidBuffer(data.StructLayout({"base": 16, "bits": CHUNK}))
@@ -126,10 +126,12 @@ class WinnerList(wiring.Component):
         # Stage 2: the chunk in work. Of its runs not listed yet, the ``firsts`` and ``lasts`` channels; of these all
         # but the first run's, ``more_firsts`` and ``more_lasts``: registers, because the next chunk comes behind the
         # last run. An open run began in a chunk before.
-        base, bits_valid = Signal(16), Signal()
+        base, bits_valid = Signal(16, reset_less=True), Signal()
         firsts, lasts, more_firsts, more_lasts = (
-            Signal(CHUNK, name=n) for n in ("firsts", "lasts", "more_firsts", "more_lasts"))
-        run_open, run_start = Signal(), Signal(16)
+            Signal(CHUNK, name=n, reset_less=True) for n in ("firsts", "lasts", "more_firsts", "more_lasts"))
+        # Of these, beside them: there is no last, only that of the chunk's end, none behind the first.
+        no_last, goes_on, no_more = Signal(), Signal(), Signal()
+        run_open, run_start = Signal(), Signal(16, reset_less=True)
         start, end, ends_before = Signal(16), Signal(16), Signal()
         m.d.comb += [
             ends_before.eq(run_open & ~firsts[0]),
@@ -137,7 +139,7 @@ class WinnerList(wiring.Component):
             end.eq(Cat(Mux(ends_before, 0, encode(((lasts & ~more_lasts) << 1)[:CHUNK])), base[4:])),
         ]
         # Stage 3: the run that enters the list.
-        run = Signal(data.StructLayout({"start": 16, "end": 16, "counts": 1, "last": 1}))
+        run = Signal(data.StructLayout({"start": 16, "end": 16, "counts": 1, "last": 1}), reset_less=True)
         run_valid = Signal()
         m.d.comb += [
             write.addr.eq(built), write.data.start.eq(run.start - skip), write.data.length.eq(run.end - run.start),
@@ -157,11 +159,15 @@ class WinnerList(wiring.Component):
         chunk_firsts, chunk_lasts = (chunk.bits & ~Cat(beside) for beside in (
             (Const(0, 1), chunk.bits[:-1]), (chunk.bits[1:], Const(0, 1))))
 
+        def about(lasts):
+            return [no_last.eq(lasts == 0), goes_on.eq(lasts == 1 << CHUNK - 1), no_more.eq(without_first(lasts) == 0)]
+
         def next_chunk():
             m.d.comb += take_chunk.eq(1)
             m.d.sync += [
                 base.eq(chunk.base), bits_valid.eq(chunk_valid), firsts.eq(chunk_firsts), lasts.eq(chunk_lasts),
                 more_firsts.eq(without_first(chunk_firsts)), more_lasts.eq(without_first(chunk_lasts)),
+                *about(chunk_lasts),
             ]
 
         with m.FSM():
@@ -187,11 +193,11 @@ class WinnerList(wiring.Component):
                 with m.Elif(ends_before):
                     add_run(start, end)
                     m.d.sync += run_open.eq(0)
-                    with m.If(lasts == 0):
+                    with m.If(no_last):
                         next_chunk()
-                with m.Elif(lasts == 0):
+                with m.Elif(no_last):
                     next_chunk()
-                with m.Elif(lasts == 1 << CHUNK - 1):
+                with m.Elif(goes_on):
                     # The run goes on in the next chunk.
                     m.d.sync += [run_open.eq(1), run_start.eq(start)]
                     next_chunk()
@@ -200,8 +206,9 @@ class WinnerList(wiring.Component):
                     m.d.sync += [
                         run_open.eq(0), firsts.eq(more_firsts), lasts.eq(more_lasts),
                         more_firsts.eq(without_first(more_firsts)), more_lasts.eq(without_first(more_lasts)),
+                        *about(more_lasts),
                     ]
-                    with m.If(more_lasts == 0):
+                    with m.If(no_more):
                         next_chunk()
 
         # The walk: index, then read, then offered from registers, as multipliers follow.

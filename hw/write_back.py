@@ -40,7 +40,7 @@ class GroupScores(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         label = self.label
-        banks = [Signal(8 * self.columns, name=f"bank{n}") for n in range(2)]
+        banks = [Signal(8 * self.columns, name=f"bank{n}", reset_less=True) for n in range(2)]
         with m.If(self.await_slice):
             m.d.sync += self.slice_complete.eq(0)
         with m.If(self.valid & label.awaited):
@@ -132,7 +132,7 @@ class WriteBack(wiring.Component):
 
         # Of the descriptor, a cycle behind it.
         by_rank, judges, selects = Signal(), Signal(), Signal()
-        last_less, winner_bytes = Signal(signed(17)), Signal(14)
+        last_less, winner_bytes = Signal(signed(17), reset_less=True), Signal(14, reset_less=True)
         multipliers = Multipliers(m, platform)
         first_reach = multipliers.product(descriptor.pool_y, descriptor.out_pitch, name="first_reach")
         m.d.sync += [
@@ -146,25 +146,25 @@ class WriteBack(wiring.Component):
 
         # Groups and slices. ``groups_more``: groups behind this one, less one.
         vector, bank = Signal(), Signal()
-        groups_more, group_channel = Signal(signed(17)), Signal(16)
+        groups_more, group_channel = Signal(signed(17), reset_less=True), Signal(16, reset_less=True)
         columns, group_columns = Signal(range(config.columns + 1)), Signal(range(config.columns + 1))
         slice_column, slice_offset, origin = Signal(range(config.columns)), Signal(ring), Signal(ring)
-        channel, next_channel, last_slice = Signal(16), Signal(17), Signal()
+        channel, next_channel, last_slice = Signal(16, reset_less=True), Signal(17, reset_less=True), Signal()
         last_group = groups_more < 0
         slice_columns = Mux(vector, 1, columns)
         m.d.comb += group_columns.eq(Mux(last_group, descriptor.last_columns, descriptor.group_columns))
         # A group whose scores are still to be written: those of the other bank. ``due``: all of them have come.
         # ``closing``: a group's strips have been taken.
         owed, due, closing = Signal(), Signal(), Signal()
-        owed_channel, owed_columns = Signal(16), Signal(range(config.columns + 1))
+        owed_channel, owed_columns = Signal(16, reset_less=True), Signal(range(config.columns + 1))
         last_score = self.score_in_valid & self.score_in_label.ends_group
         m.d.sync += due.eq(owed & (last_score | Mux(bank, scores.complete[0], scores.complete[1])))
 
         # The strip to come: the rows that are left with it, the positions up to its last one. A cycle behind them:
         # whether it is the last one, its rows, whether it waits for all positions: behind the last one they are given
         # back, also those that it does not read.
-        rows_left, need = Signal(16), Signal(25)
-        is_last, next_rows, needs_all = Signal(), Signal(16), Signal()
+        rows_left, need = Signal(16, reset_less=True), Signal(25, reset_less=True)
+        is_last, next_rows, needs_all = Signal(), Signal(16, reset_less=True), Signal()
         ends = rows_left <= descriptor.out_strip_rows
         m.d.sync += [
             is_last.eq(ends), next_rows.eq(Mux(ends, rows_left, descriptor.out_strip_rows)),
@@ -173,10 +173,11 @@ class WriteBack(wiring.Component):
         # The strip in work. ``next_reach``: position of the first row of taps of the window behind it, negative where
         # that is padding; ``passed``, ``given``: positions that are given back behind it and before it.
         # ``row_bytes``: of its rows, all of full width.
-        first_strip, strip_last, strip_rows = Signal(), Signal(), Signal(16)
+        first_strip, strip_last, strip_rows = Signal(), Signal(), Signal(16, reset_less=True)
         next_strip = Signal()
         row_bytes = multipliers.product(next_rows, descriptor.out_cols, name="row_bytes", enable=next_strip)
-        strip_offset, reach, next_reach = Signal(ring), Signal(signed(27)), Signal(signed(27))
+        strip_offset, next_reach = Signal(ring, reset_less=True), Signal(signed(27), reset_less=True)
+        reach = Signal(signed(27))
         passed, given = Signal(24), Signal(24)
         m.d.comb += [
             reach.eq(Mux(first_strip, first_reach, next_reach)),

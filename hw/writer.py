@@ -64,7 +64,7 @@ class Packer(wiring.Component):
         m.d.comb += [fill.eq(Mux(chunk.first, chunk.lane, held_fill)), total.eq(fill + chunk.count)]
         with m.If(chunk.valid):
             m.d.sync += held_fill.eq(total)
-        rotated, lanes = Signal(8 * axi_bytes), Signal(2 * axi_bytes)
+        rotated, lanes = Signal(8 * axi_bytes, reset_less=True), Signal(2 * axi_bytes, reset_less=True)
         valid, first, last, full, left_over = (
             Signal(name=name) for name in ("valid", "first", "last", "full", "left_over"))
         beat = Signal(range(BURST_BEATS))
@@ -78,7 +78,7 @@ class Packer(wiring.Component):
         # Stage 2: they join what is held. A full beat leaves, and what is behind it is held; with a run's last chunk
         # all leaves, what is behind its beat in the next cycle.
         held_data, held_strobe, held_beat, flush = (
-            Signal(8 * axi_bytes), Signal(axi_bytes), Signal(range(BURST_BEATS)), Signal())
+            Signal(8 * axi_bytes, reset_less=True), Signal(axi_bytes), Signal(range(BURST_BEATS)), Signal())
         merged, strobe, number = Signal(8 * axi_bytes), Signal(axi_bytes), Signal(range(BURST_BEATS))
         m.d.comb += [
             strobe.eq(Mux(first, 0, held_strobe) | lanes[:axi_bytes]), number.eq(Mux(first, beat, held_beat)),
@@ -139,7 +139,7 @@ class Writer(wiring.Component):
 
         # Runs: one waits; its end and the bytes up to a boundary are known, its place in the window when it moves on.
         burst_bytes, lane_bits = BURST_BEATS * axi_bytes, (axi_bytes - 1).bit_length()
-        waiting, waits, end = Signal(WriteRun), Signal(), Signal(33)
+        waiting, waits, end = Signal(WriteRun, reset_less=True), Signal(), Signal(33, reset_less=True)
         room = Signal(range(burst_bytes + 1))
         m.d.comb += self.i_run.ready.eq(~waits)
         with m.If(~waits):
@@ -149,8 +149,8 @@ class Writer(wiring.Component):
             ]
 
         # Bursts: the next one of ``size`` bytes, ``left`` behind it.
-        address, kind, inside, busy = Signal(32), Signal(), Signal(), Signal()
-        size, left, final = Signal(range(burst_bytes + 1)), Signal(32), Signal()
+        address, kind, inside, busy = Signal(32, reset_less=True), Signal(), Signal(), Signal()
+        size, left, final = Signal(range(burst_bytes + 1)), Signal(32, reset_less=True), Signal()
         go, moves, unanswered = Signal(), Signal(), Signal(16)
         beats = Signal(range(BURST_BEATS + 1))
         starts = ~busy | final

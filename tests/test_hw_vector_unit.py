@@ -81,6 +81,7 @@ def test_tiles(lanes, add, share):
             pipeline.append(step)
             await issue(ctx, unit, pipeline.pop(0), add)
             await ctx.tick()
+        await issue(ctx, unit, None, add)
 
     async def drain(ctx):
         rule = StallRule("o_sums")

@@ -183,7 +183,7 @@ def test_a_tool_that_fails_is_exit_code_1(asked, capsys, monkeypatch):
 
 
 @pytest.mark.parametrize("board, placer, router", [
-    ("ulx3s-12f", "static", "router1"), ("ulx3s-45f", "heap", "router1"), ("ulx3s-85f", "static", "router2")])
+    ("ulx3s-12f", "heap", "router1"), ("ulx3s-45f", "heap", "router1"), ("ulx3s-85f", "static", "router2")])
 def test_placer_and_router_of_the_board(asked, board, placer, router):
     """And its floorplan."""
     run("--board", board)

@@ -43,7 +43,7 @@ BOARDS = {board.name: board for board in (
         rows=4, columns=8, axi_data_bits=32, requantize_lanes=1, vector_lanes=3, act_buffer_bytes=65_536,
         weight_buffer_bytes=32_768, output_ring_bytes=1024, psum_tiles=16, max_channels=1024, rank_lanes=16,
         outstanding_reads=8, profile_layers=32)),
-    _ulx3s(12, lut4s=24_288, multipliers=28, block_rams=56, frequency_mhz=60, placer="static", config=EngineConfig(
+    _ulx3s(12, lut4s=24_288, multipliers=28, block_rams=56, frequency_mhz=75, config=EngineConfig(
         rows=2, columns=2, axi_data_bits=32, requantize_lanes=1, vector_lanes=1, act_buffer_bytes=32_768,
         weight_buffer_bytes=16_384, output_ring_bytes=1024, psum_tiles=8, max_channels=256, rank_lanes=8,
         outstanding_reads=4, profile_layers=16)),

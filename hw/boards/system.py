@@ -3,7 +3,7 @@
 import json
 from dataclasses import asdict
 
-from amaranth.hdl import Cat, Module, Signal
+from amaranth.hdl import Cat, ClockDomain, ClockSignal, DomainRenamer, Module, ResetSignal, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
@@ -94,10 +94,15 @@ class System(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.link = link = self.link
-        m.submodules.engine = engine = Engine(config=self.config)
-        m.submodules.arbiter = arbiter = AxiArbiter(masters=2, data_bits=DATA_BITS)
-        m.submodules.memory = memory = self.memory
+        link, memory = self.link, self.memory
+        engine, arbiter = Engine(config=self.config), AxiArbiter(masters=2, data_bits=DATA_BITS)
+        for name, block in (("link", link), ("engine", engine), ("arbiter", arbiter), ("memory", memory)):
+            # The same clock, and its reset a cycle later from a register of the block's own: none has far to go.
+            reset = Signal(name=f"{name}_reset", init=1, reset_less=True)
+            m.domains += ClockDomain(name)
+            m.d.comb += [ClockSignal(name).eq(ClockSignal()), ResetSignal(name).eq(reset)]
+            m.d.sync += reset.eq(ResetSignal())
+            m.submodules[name] = DomainRenamer(name)(block)
         connect(m, link.axi, arbiter.masters[0])
         connect(m, arbiter.slave, memory.axi)
         connect(m, memory.pins, flipped(self.sdram))
