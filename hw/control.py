@@ -218,7 +218,9 @@ class Counters(wiring.Component):
             m.d.sync += value.eq(Mux(self.clear, 0, Mux(
                 ahead & (COUNTERS[n] in AHEAD), value, value + increment + waiting)))
         m.submodules.records = records = Memory(shape=32, depth=max(2, self.layers * PROFILE_WORDS), init=[])
-        write, read = records.write_port(), records.read_port(domain="sync")
+        write = records.write_port()
+        # The host may read while a program runs.
+        read = records.read_port(domain="sync", transparent_for=[write])
         layer, position = Signal(range(max(2, self.layers))), Signal(range(PROFILE_WORDS), init=len(COUNTERS))
         active, last_counted = position != len(COUNTERS), Signal()
         m.d.sync += last_counted.eq(self.layer_done)

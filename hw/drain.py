@@ -1,5 +1,8 @@
 """Drains finished tiles: sums of the array or of the vector unit, through the requantizer into the output buffer."""
 
+from functools import reduce
+from operator import or_
+
 from amaranth.hdl import Cat, Const, Module, Mux, Shape, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
@@ -44,8 +47,9 @@ class Drain(wiring.Component):
         The band in work, and the same offered to the write-back (not where its sums go on in the next descriptor).
     array_issued, vector_issued, tile:
         Strobes: the last step of a tile is issued, to the array or the vector unit.
-    array_free:
-        The sums of the tile in work will be read before those of a tile whose last tap is issued now replace them.
+    next_array_free:
+        The sums of the tile in work will be read before those of a tile whose last tap is issued in the next cycle
+        replace them.
     sums:
         The array's.
     i_vector:
@@ -75,7 +79,7 @@ class Drain(wiring.Component):
         lanes = config.requantize_lanes
         super().__init__({
             "i_descriptor": In(stream.Signature(LAYOUT)), "o_descriptor": Out(stream.Signature(LAYOUT)),
-            "array_issued": In(1), "vector_issued": In(1), "tile": In(Tile), "array_free": Out(1, init=1),
+            "array_issued": In(1), "vector_issued": In(1), "tile": In(Tile), "next_array_free": Out(1),
             "sums": In(32 * config.rows * config.columns),
             "i_vector": In(stream.Signature(32 * config.vector_lanes)),
             "column": Out(range(config.columns)), "parameters": In(Parameters),
@@ -183,10 +187,11 @@ class Drain(wiring.Component):
             with m.If(writes):
                 m.d.sync += tile_offset.eq(tile_offset + descriptor.tile_positions)
 
-        # Stage 1: choose lanes of each column and one of some columns beside each other, or lanes of the vector unit.
-        # Stage 2: choose one of these, add what earlier passes have left. Lanes come first: what leaves a column is as
-        # wide as the requantizer, not as high as the array. Each column counts its own chunks, and columns beside each
-        # other those that have been read, from 0 to 0: no register chooses for all of the array.
+        # Stage 1: choose lanes of each column and one of some columns beside each other, and lanes of the vector unit;
+        # all are 0 but those whose turn it is. Stage 2: add these, and what earlier passes have left. Lanes come first:
+        # what leaves a column is as wide as the requantizer, not as high as the array. Each column counts its own
+        # chunks, and columns beside each other those that have been read, from 0 to 0: no register chooses for all of
+        # the array.
         near = max(0, (config.columns - 1).bit_length() - (config.drain_chunks - 1).bit_length())
         of_columns = []
         for c in range(config.columns):
@@ -195,26 +200,22 @@ class Drain(wiring.Component):
                 m.d.sync += own_chunk.eq(Mux(chunks_left.last, 0, own_chunk + 1))
             of_columns.append(select(self.words(self.sums.word_select(c, 32 * config.rows)), own_chunk))
         picked = [Signal(32 * lanes, name=f"picked{n}", reset_less=True) for n in range(-(-config.columns >> near))]
-        far = Signal(range(len(picked)), reset_less=True)
-        m.d.sync += far.eq(Mux(vector, 0, column >> near))
         for n, one in enumerate(picked):
-            own_column = Signal(near, name=f"column_of{n}")
-            with m.If(reading & chunks_left.last & ~vector & (column >> near == n)):
+            own_column, own_turn = Signal(near, name=f"column_of{n}"), ~vector & (column >> near == n)
+            with m.If(reading & chunks_left.last & own_turn):
                 m.d.sync += own_column.eq(Mux(columns_left.last, 0, own_column + 1))
-            m.d.sync += one.eq(select(of_columns[n << near:(n + 1) << near], own_column))
-        operands = Signal(32 * lanes, reset_less=True)
-        m.d.sync += operands.eq(select(self.words(held), chunk))
-        with m.If(vector):
-            m.d.sync += picked[0].eq(select(self.words(held), chunk))
+            m.d.sync += one.eq(Mux(own_turn, select(of_columns[n << near:(n + 1) << near], own_column), 0))
+        picked_vector = Signal(32 * lanes, reset_less=True)
+        m.d.sync += picked_vector.eq(Mux(vector, select(self.words(held), chunk), 0))
         sums = Signal(32 * lanes, reset_less=True)
         earlier = self.build_psums(m, reading=reading, final=final, first=tile.first_pass,
                                    restart=last_read & tile.last, sums=sums)
         chosen = Signal(32 * lanes)
-        m.d.comb += chosen.eq(select(picked, far))
+        m.d.comb += chosen.eq(reduce(or_, picked, picked_vector))
         for lane in range(lanes):
             m.d.sync += sums.word_select(lane, 32).eq(chosen.word_select(lane, 32) + earlier.word_select(lane, 32))
         m.d.comb += [
-            addition.operands.eq(operands), addition.multiplier_1.eq(descriptor.add_multiplier_1),
+            addition.operands.eq(picked_vector), addition.multiplier_1.eq(descriptor.add_multiplier_1),
             addition.multiplier_2.eq(descriptor.add_multiplier_2), addition.shift_1.eq(descriptor.add_shift_1),
             addition.shift_2.eq(descriptor.add_shift_2), requantizer.sums.eq(Mux(descriptor.add, addition.sums, sums)),
         ]
@@ -283,17 +284,22 @@ class Drain(wiring.Component):
         enough = self.FEED_LATENCY + self.array_latency - 1
         # A cycle for each chunk of each column, but the last column's and the last chunk's are not waited for.
         m.d.sync += [ahead.eq((columns - 1)[:len(columns)] * (tile_chunks - 1)[:len(tile_chunks)]), *wait.step()]
+        free = Signal(init=1)
+        m.d.comb += self.next_array_free.eq(free)
+        m.d.sync += free.eq(self.next_array_free)
         with m.If(waiting & wait.last):
             m.d.sync += [waiting.eq(0), due.eq(1)]
         with m.If(begin):
-            m.d.sync += [due.eq(0), self.array_free.eq(ahead <= enough), blocking.eq(ahead > enough),
-                         *blocked.start(ahead - enough)]
+            m.d.comb += self.next_array_free.eq(ahead <= enough)
+            m.d.sync += [due.eq(0), blocking.eq(ahead > enough), *blocked.start(ahead - enough)]
         with m.Elif(blocking):
             m.d.sync += blocked.step()
             with m.If(blocked.last):
-                m.d.sync += [blocking.eq(0), self.array_free.eq(1)]
+                m.d.comb += self.next_array_free.eq(1)
+                m.d.sync += blocking.eq(0)
         with m.If(self.array_issued):
-            m.d.sync += [self.array_free.eq(0), waiting.eq(1), *wait.start(self.start_delay - 2)]
+            m.d.comb += self.next_array_free.eq(0)
+            m.d.sync += [waiting.eq(1), *wait.start(self.start_delay - 2)]
 
     def chunks_of(self, positions):
         """Cycles that a column of so many positions takes."""

@@ -124,8 +124,8 @@ class Scheduler(wiring.Component):
     array_issued, vector_issued, tile:
         Strobes: a tile's last step is issued; the tile. Its ``first_pass`` says that there are no sums of it from
         before.
-    array_free, vector_free:
-        The next tile's last step may be issued.
+    next_array_free, next_vector_free:
+        A tile's last step may be issued in the next cycle.
     idle:
         No band in work.
     waits_activations, waits_weights, waits_drain:
@@ -146,7 +146,7 @@ class Scheduler(wiring.Component):
             "act_offset": Out(24), "weight_offset": Out(range(config.weight_buffer_bytes)),
             "lane_inside": Out(VECTOR_TAPS * config.position_lanes),
             "array_issued": Out(1), "vector_issued": Out(1), "tile": Out(Tile),
-            "array_free": In(1), "vector_free": In(1), "idle": Out(1),
+            "next_array_free": In(1), "next_vector_free": In(1), "idle": Out(1),
             "waits_activations": Out(1), "waits_weights": Out(1), "waits_drain": Out(1),
         })
 
@@ -181,16 +181,18 @@ class Scheduler(wiring.Component):
         # The step in turn.
         connect(m, runs.o_run, walk.i_run)
         step, run = walk.o_step.p, walk.run
-        tile_valid, there, free, tile_ends = (Signal(name=n) for n in ("tile_valid", "there", "free", "tile_ends"))
+        tile_valid, there, held, tile_ends = (Signal(name=n) for n in ("tile_valid", "there", "held", "tile_ends"))
+        # What the drain and the vector unit say is asked a cycle ahead: who issues has it in a register of his own.
+        m.d.sync += held.eq(walk.next_last & ~(self.next_array_free & self.next_vector_free))
         m.d.comb += [
             self.first.eq(step.first), self.last.eq(step.last), self.operand.eq(step.operand), self.taps.eq(step.taps),
             self.act_offset.eq(step.offset), walk.o_step.ready.eq(self.issue),
-            there.eq(walk.o_step.valid & weights.ready), free.eq(~step.last | (self.array_free & self.vector_free)),
-            self.issue.eq(tile_valid & there & free), tile_ends.eq(self.issue & step.last),
+            there.eq(walk.o_step.valid & weights.ready),
+            self.issue.eq(tile_valid & there & ~held), tile_ends.eq(self.issue & step.last),
             self.array_issued.eq(tile_ends & ~vector), self.vector_issued.eq(tile_ends & vector),
             self.tile.eq(run.tile), self.tile.first_pass.eq(run.tile.first_pass & descriptor.sum_start),
             self.waits_activations.eq(active & ~tile_valid & ~done), self.waits_weights.eq(tile_valid & ~there),
-            self.waits_drain.eq((tile_valid & there & ~free) | (active & done)),
+            self.waits_drain.eq((tile_valid & there & held) | (active & done)),
         ]
         m.d.comb += [
             runs.start.eq(start), runs.starting.eq(self.i_descriptor.p), runs.winners.eq(self.winners),

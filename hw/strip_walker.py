@@ -124,7 +124,9 @@ class StripWalker(wiring.Component):
 
         last_column, last_row, last_chunk, last_tap_col = (
             more < 0 for more in (columns_more, rows_more, cols_more, tap_cols_more))
-        last_tap = strip.scores | (last_tap_col & ((window_more < 0) | (map_more < 0)))
+        # The last tap of a chunk, of the last row of taps and the last column: known when it comes in turn.
+        last_tap, one_tap_col, last_tap_row = Signal(), Signal(), (window_more < 0) | (map_more < 0)
+        m.d.sync += one_tap_col.eq(descriptor.pool_w == 1)
         piece = Mux(strip.scores, axi_bytes, descriptor.chunk)
         first_room = descriptor.pool_rows - 2 - descriptor.pool_y
         # Of the two states but idle each has a flag of its own: they choose between many registers.
@@ -140,13 +142,15 @@ class StripWalker(wiring.Component):
             """Those of a row, the slice's ``last`` one or another."""
             return [short_row.eq(last), cols_more.eq(Mux(last, cols_more_last, cols_more_full))]
 
-        def begin_taps(offset, column):
-            """A row of taps."""
+        def begin_taps(offset, column, is_last):
+            """A row of taps, the last one or another."""
             return [tap_offset.eq(offset), tap_row_offset.eq(offset), tap_column.eq(column),
-                    tap_cols_more.eq(descriptor.pool_w - 2)]
+                    tap_cols_more.eq(descriptor.pool_w - 2),
+                    last_tap.eq(Mux(self.idle, job.scores, strip.scores) | (is_last & one_tap_col))]
 
         def begin_chunk(offset, column, window, rows_of_map):
-            return [*begin_taps(offset, column), chunk_offset.eq(offset), chunk_column.eq(column), first_tap.eq(1),
+            return [*begin_taps(offset, column, (window < 0) | (rows_of_map < 0)),
+                    chunk_offset.eq(offset), chunk_column.eq(column), first_tap.eq(1),
                     window_more.eq(window), map_more.eq(rows_of_map)]
 
         # The row that begins: the next one, or the strip's first.
@@ -197,10 +201,11 @@ class StripWalker(wiring.Component):
                 m.d.sync += first_tap.eq(0)
                 with m.If(~last_tap):
                     m.d.sync += [tap_cols_more.eq(tap_cols_more - 1), tap_column.eq(tap_column + 1),
-                                 tap_offset.eq(tap_offset + 1)]
+                                 tap_offset.eq(tap_offset + 1), last_tap.eq((tap_cols_more == 0) & last_tap_row)]
                     with m.If(last_tap_col):
                         m.d.sync += [window_more.eq(window_more - 1), map_more.eq(map_more - 1),
-                                     *begin_taps(tap_row_offset + descriptor.out_pitch, chunk_column)]
+                                     *begin_taps(tap_row_offset + descriptor.out_pitch, chunk_column,
+                                                 (window_more <= 0) | (map_more <= 0))]
                 with m.Elif(~last_chunk):
                     next_chunk, next_column = (at + descriptor.chunk_step for at in (chunk_offset, chunk_column))
                     m.d.sync += [run_first.eq(0), channel_start.eq(0), cols_more.eq(cols_more - piece),

@@ -48,12 +48,15 @@ class TapWalk(wiring.Component):
     moves, next_weights:
         Strobe: with the next cycle another step comes in turn, or none. It reads so many bytes of weights, none
         reads 0.
+    next_last:
+        ``last`` of the step that is in turn in the next cycle.
     """
 
     def __init__(self):
         super().__init__({
             "descriptor": In(LAYOUT), "vector": In(1), "i_run": In(stream.Signature(SlabRun)),
             "o_step": Out(stream.Signature(Step)), "run": Out(SlabRun), "moves": Out(1), "next_weights": Out(7),
+            "next_last": Out(1),
         })
 
     def elaborate(self, platform):
@@ -104,19 +107,24 @@ class TapWalk(wiring.Component):
             return [*start_row(offset), slab.eq(offset), step.phase_y.eq(descriptor.phase_y),
                     step.y.eq(descriptor.tap_y), step.operand.eq(0), *rows.start(row_count)]
 
+        m.d.comb += self.next_last.eq(step.last)
+        m.d.sync += step.last.eq(self.next_last)
+
         def ends(condition, run=run):
-            return [ends_run.eq(condition), step.last.eq(condition & run.last)]
+            m.d.comb += self.next_last.eq(condition & run.last)
+            m.d.sync += ends_run.eq(condition)
 
         with m.If(self.moves):
             m.d.sync += step.first.eq(load & next_run.first)
             with m.If(load):
+                ends((one_step & one_row & (next_run.channels == 1)) | empty, next_run)
                 m.d.sync += [*start_slab(next_run.offset), *slabs.start(next_run.channels),
-                             *ends((one_step & one_row & (next_run.channels == 1)) | empty, next_run),
                              varies.eq(self.vector & (next_run.weights != 0))]
                 with m.If(empty):
                     m.d.sync += step.taps.eq(0)
             with m.Elif(~row_ends):
-                m.d.sync += [row_ends.eq(rest <= at_once), *ends((rest <= at_once) & rows.last & slabs.last)]
+                ends((rest <= at_once) & rows.last & slabs.last)
+                m.d.sync += row_ends.eq(rest <= at_once)
                 with m.If(self.vector):
                     m.d.sync += [
                         step.offset.eq(step.offset + VECTOR_TAPS), step.x.eq(step.x + VECTOR_TAPS),
@@ -129,12 +137,13 @@ class TapWalk(wiring.Component):
                         rest.eq(rest - 1),
                     ]
             with m.Elif(~rows.last):
+                ends(one_step & rows.before_last & slabs.last)
                 m.d.sync += [
                     *start_row(row_offset + Mux(y_wraps, descriptor.step_y_wrap, descriptor.step_y)), *rows.step(),
                     step.phase_y.eq(Mux(y_wraps, 0, step.phase_y + 1)), step.y.eq(step.y + (y_wraps & ~descriptor.add)),
-                    step.operand.eq(descriptor.add), *ends(one_step & rows.before_last & slabs.last),
+                    step.operand.eq(descriptor.add),
                 ]
             with m.Else():
-                m.d.sync += [*start_slab(slab + descriptor.slab_bytes), *slabs.step(),
-                             *ends(one_step & one_row & slabs.before_last)]
+                ends(one_step & one_row & slabs.before_last)
+                m.d.sync += [*start_slab(slab + descriptor.slab_bytes), *slabs.step()]
         return m

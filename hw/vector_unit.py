@@ -26,8 +26,8 @@ class VectorUnit(wiring.Component):
         A step comes in this cycle; it starts, completes the sums of its tile; of an addition's second operand.
     acts, weights:
         As of :class:`hw.feed.Feed`.
-    tile_issued, free:
-        Strobe: a tile's last step is issued; another tile's may be, there will be room for its sums.
+    tile_issued, next_free:
+        Strobe: a tile's last step is issued; another tile's may be in the next cycle, there will be room for its sums.
     o_sums:
         The sums of a tile, 32 bits a lane; kept until taken.
     """
@@ -40,7 +40,7 @@ class VectorUnit(wiring.Component):
         super().__init__({
             "issue": In(1), "first": In(1), "last": In(1), "operand": In(1), "add": In(1),
             "acts": In(9 * VECTOR_TAPS * lanes), "weights": In(weight_bits * VECTOR_TAPS),
-            "tile_issued": In(1), "free": Out(1), "o_sums": Out(stream.Signature(32 * lanes)),
+            "tile_issued": In(1), "next_free": Out(1), "o_sums": Out(stream.Signature(32 * lanes)),
         })
 
     def elaborate(self, platform):
@@ -92,10 +92,8 @@ class VectorUnit(wiring.Component):
         ]
 
         # Tiles whose last step has been issued and whose sums have not been taken.
-        unread, full = Signal(range(self.TILES + 1)), Signal()
-        m.d.sync += [
-            unread.eq(unread + self.tile_issued - taken),
-            full.eq(~taken & ((unread == self.TILES) | ((unread == self.TILES - 1) & self.tile_issued))),
-        ]
-        m.d.comb += self.free.eq(~full)
+        unread = Signal(range(self.TILES + 1))
+        m.d.sync += unread.eq(unread + self.tile_issued - taken)
+        m.d.comb += self.next_free.eq(
+            taken | ~((unread == self.TILES) | ((unread == self.TILES - 1) & self.tile_issued)))
         return m

@@ -6,6 +6,7 @@ import sys
 from amaranth.back import rtlil
 from amaranth.hdl import Elaboratable
 
+from .collisions import undefine_collisions
 from .config import EngineConfig
 from .engine import Engine
 
@@ -28,7 +29,7 @@ def system_verilog(design: Elaboratable, *, name: str, contents: bool) -> str:
     Through RTLIL and Yosys' ``write_verilog -sv``: unlike Amaranth's own Verilog it writes ``always_comb``, which
     leaves no constant undefined at time 0 in any simulator. Raises VerilogError.
     """
-    text = rtlil.convert(design, name=name, emit_src=False)
+    text = undefine_collisions(rtlil.convert(design, name=name, emit_src=False))
     without = () if contents else ("delete t:$meminit_v2",)
     commands = ("proc -noopt", *without, "opt_clean -purge", "write_verilog -sv -noattr")
     script = "\n".join([f"read_rtlil <<rtlil\n{text}\nrtlil", *commands, ""])

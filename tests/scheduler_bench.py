@@ -188,6 +188,7 @@ class World:
         self.issued: list[int] = []
         self.expected_inside: deque[tuple[int, list]] = deque()
         self.now = self.strips = self.taken = self.arrived = self.freed = 0
+        self.free = True
 
     def chance(self, share: float) -> bool:
         return self.eager or self.random.random() < share
@@ -226,8 +227,8 @@ class World:
         amount = min(room, config.axi_bytes if self.eager else self.random.choice((0, self.random.randint(0, 5))))
         ctx.set(scheduler.weights_loaded, amount)
         free = self.chance(0.8)
-        ctx.set(scheduler.array_free, free)
-        ctx.set(scheduler.vector_free, free)
+        ctx.set(scheduler.next_array_free, free)
+        ctx.set(scheduler.next_vector_free, free)
         _, _, issue, active, freed, inside, array_issued, vector_issued, *rest = await ctx.tick().sample(
             scheduler.issue, ~scheduler.idle, scheduler.weights_freed, scheduler.lane_inside, scheduler.array_issued,
             scheduler.vector_issued, scheduler.waits_activations, scheduler.waits_weights, scheduler.waits_drain,
@@ -239,8 +240,9 @@ class World:
         assert (array_issued, vector_issued) == (issue and last and not vector, issue and last and vector)
         if issue:
             self.issued.append(self.now)
-            self.check(band, base, steps.pop(0), free, *rest[3:])
+            self.check(band, base, steps.pop(0), self.free, *rest[3:])
         self.now += 1
+        self.free = free
         self.strips += loads
         self.arrived, self.to_load, self.freed = self.arrived + amount, self.to_load - amount, self.freed + freed
 

@@ -185,7 +185,7 @@ class World:
         self.now = 0
         self.to_take = deque(bands)  # by the drain
         self.to_offer = deque(band for band in bands if band.fields["sum_end"])  # to the write-back
-        self.taken, self.adding, self.idle_for = 0, False, 0
+        self.taken, self.adding, self.idle_for, self.free = 0, False, 0, True
         self.steps = deque((number, tile) for number, band in enumerate(bands) for tile in band.tiles)
         self.array = [0] * (config.rows * config.columns)
         self.changes: dict[int, list[tuple[int, int]]] = {}
@@ -256,7 +256,7 @@ class World:
                     self.steps.popleft()
                     ctx.set(drain.vector_issued, 1)
                     ctx.set(drain.tile, tile.place)
-            elif ctx.get(drain.array_free) and self.chance(0.5):
+            elif self.free and self.chance(0.5):
                 self.steps.popleft()
                 self.begun.append(self.now)
                 ctx.set(drain.array_issued, 1)
@@ -285,11 +285,12 @@ class World:
 
     async def cycle(self, ctx, offered: StallRule) -> None:
         drain = self.drain
-        _, _, take, offer, ready, fields, vector_taken, column, switch, done, enable, *place = await ctx.tick().sample(
-            drain.i_descriptor.valid & drain.i_descriptor.ready, drain.o_descriptor.valid, drain.o_descriptor.ready,
-            drain.o_descriptor.p.as_value(), drain.i_vector.valid & drain.i_vector.ready, drain.column,
-            drain.parameters_switch, drain.tile_drained, drain.write_enable, drain.write_ring, drain.write_offset,
-            drain.write_data, drain.write_count)
+        _, _, take, offer, ready, fields, vector_taken, column, switch, done, self.free, enable, *place = (
+            await ctx.tick().sample(
+                drain.i_descriptor.valid & drain.i_descriptor.ready, drain.o_descriptor.valid,
+                drain.o_descriptor.ready, drain.o_descriptor.p.as_value(), drain.i_vector.valid & drain.i_vector.ready,
+                drain.column, drain.parameters_switch, drain.tile_drained, drain.next_array_free, drain.write_enable,
+                drain.write_ring, drain.write_offset, drain.write_data, drain.write_count))
         if take:
             self.adding = bool(self.to_take.popleft().fields.get("add"))
             self.taken += 1

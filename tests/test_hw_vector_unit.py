@@ -69,18 +69,18 @@ def test_tiles(lanes, add, share):
     async def scheduler(ctx):
         nonlocal waits
         ctx.set(unit.add, add)
-        pipeline = [None] * FEED_LATENCY
+        pipeline, free = [None] * FEED_LATENCY, True
         steps = [(n == 0, n == len(tile) - 1, n, step) for tile, _ in tiles for n, step in enumerate(tile)]
         while steps or any(pipeline):
             step = None
             if steps and random.random() < 0.9:
-                blocked = steps[0][1] and not ctx.get(unit.free)
+                blocked = steps[0][1] and not free
                 waits += blocked
                 step = None if blocked else steps.pop(0)
             ctx.set(unit.tile_issued, step is not None and step[1])
             pipeline.append(step)
             await issue(ctx, unit, pipeline.pop(0), add)
-            await ctx.tick()
+            _, _, free = await ctx.tick().sample(unit.next_free)
         await issue(ctx, unit, None, add)
 
     async def drain(ctx):
@@ -104,7 +104,7 @@ def test_latency_and_credits():
 
     async def bench(ctx):
         for number, (steps, sums) in enumerate(tiles):
-            assert ctx.get(unit.free)
+            assert ctx.get(unit.next_free)
             for n, step in enumerate(steps):
                 await issue(ctx, unit, (n == 0, n == len(steps) - 1, 0, step), False)
                 ctx.set(unit.tile_issued, n == len(steps) - 1)
@@ -116,12 +116,12 @@ def test_latency_and_credits():
                     assert not ctx.get(unit.o_sums.valid)
                     await ctx.tick()
                 assert ctx.get(unit.o_sums.valid) and ctx.get(unit.o_sums.payload) == packed(sums, 32)
-        assert not ctx.get(unit.free)
+        assert not ctx.get(unit.next_free)
         await ctx.tick().repeat(10)
-        assert not ctx.get(unit.free)
+        assert not ctx.get(unit.next_free)
         ctx.set(unit.o_sums.ready, 1)
         await ctx.tick()
         ctx.set(unit.o_sums.ready, 0)
-        assert ctx.get(unit.free)
+        assert ctx.get(unit.next_free)
 
     simulate(unit, bench)

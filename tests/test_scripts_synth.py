@@ -142,7 +142,8 @@ def test_a_bitstream(asked, capsys, tmp_path):
     folder = tmp_path / "build" / "ulx3s-12f"
     assert {name: arguments[name] for name in ("rtlil", "constraints", "name", "options", "seeds")} == {
         "rtlil": "rtlil", "constraints": "constraints", "name": "winnow-ulx3s-12f", "seeds": (1, 3),
-        "options": ("--12k", "--package", "CABGA381", "--speed", "6", "--placer", "static", "--router", "router2")}
+        "options": ("--12k", "--package", "CABGA381", "--speed", "6", "--placer", "static", "--router", "router2",
+                    "--tmg-ripup")}
     assert arguments["places"] == {}
     assert folder.is_dir() and folder.samefile(arguments["folder"])
     found = json.loads((tmp_path / "report.json").read_text())
@@ -188,7 +189,7 @@ def test_placer_and_router_of_the_board(asked, board, placer, router):
     """And its floorplan."""
     run("--board", board)
     _, arguments = asked
-    assert arguments["options"][-4:] == ("--placer", placer, "--router", router)
+    assert arguments["options"][-5:] == ("--placer", placer, "--router", router, "--tmg-ripup")
     places = floorplan(BOARDS[board].device, filled(BOARDS[board].config, BOARDS[board]), core="system.engine.core")
     assert arguments["places"] == places and bool(places) == (board == "ulx3s-85f")
 

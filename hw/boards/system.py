@@ -108,7 +108,8 @@ class System(wiring.Component):
         connect(m, memory.pins, flipped(self.sdram))
         connect_axi(m, arbiter.masters[1], engine, "m_axi")
         connect_axi(m, link.registers, engine, "s_axil")
-        m.d.comb += [link.rx.eq(self.rx), self.tx.eq(link.tx), link.irq.eq(engine.irq)]
+        m.d.comb += [link.rx.eq(self.rx), link.irq.eq(engine.irq)]
+        m.d.sync += self.tx.eq(link.tx)  # its pin may be far from the link
 
         half_blink = self.clock_hz // BLINK_HZ // 2
         count, tick, blink = Signal(range(half_blink)), Signal(), Signal()

@@ -5,6 +5,7 @@ from amaranth.lib import io
 from amaranth.lib.cdc import ResetSynchronizer
 from amaranth_boards.ulx3s import ULX3S_12F_Platform, ULX3S_45F_Platform, ULX3S_85F_Platform
 
+from ..collisions import undefine_collisions
 from ..config import EngineConfig
 from .pll import Pll, PllDividers, pll_dividers
 from .presets import Board
@@ -119,4 +120,4 @@ class Ulx3s(Elaboratable):
 def translate(design: Ulx3s, board: Board) -> tuple[str, str]:
     """The design as RTLIL, its top module being ``top``, and its pins and clocks as LPF."""
     plan = PLATFORMS[board.device]().prepare(design, "top", emit_src=False)
-    return plan.files["top.il"], plan.files["top.lpf"]
+    return undefine_collisions(plan.files["top.il"]), plan.files["top.lpf"]
