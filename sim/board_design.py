@@ -64,7 +64,7 @@ def board_source(board: Board, cycles_per_bit: int, announce: Callable[[str], No
             partial = path.with_suffix(".partial")
             design = BoardDesign(board=board, cycles_per_bit=cycles_per_bit)
             try:
-                partial.write_text(system_verilog(design, name="board", contents=True))
+                partial.write_text(system_verilog(design, name="board", contents=True, simulated=True))
             except VerilogError as error:
                 raise SimulationError(str(error)) from None
             partial.rename(path)

@@ -92,7 +92,7 @@ class Simulator:
     announce:
         Called with a line of text before and after a build; by default printed to stderr.
     source:
-        SystemVerilog to simulate in place of what ``hw.verilog.emit(config)`` gives, for tests of this harness.
+        SystemVerilog to simulate in place of what ``hw.verilog.emit`` gives, for tests of this harness.
 
     Raises :class:`SimulationError` where the simulator cannot be built.
     """
@@ -269,6 +269,6 @@ def engine_source(config, announce: Callable[[str], None]) -> str:
 
             announce("Generating the engine's SystemVerilog ...")
             partial = path.with_suffix(".partial")
-            partial.write_text(emit(config))
+            partial.write_text(emit(config, simulated=True))
             partial.rename(path)
     return path.read_text()
