@@ -26,7 +26,7 @@ class Addition(wiring.Component):
     ``sums`` (int32 a lane).
     """
 
-    LATENCY = 5
+    LATENCY = 6
     PRODUCTS = 4
     """Of a lane."""
 
@@ -49,19 +49,21 @@ class Addition(wiring.Component):
                     ((word[:9], self.multiplier_1), (word[16:25], self.multiplier_2)), 1):
                 def stage(n, shape, name, lane=lane, number=number):
                     return Signal(shape, name=f"lane{lane}_operand{number}_{name}{n}", reset_less=True)
-                # Stage 1: products with the multiplier's halves.
-                low, high = (multipliers.product(operand.as_signed(), half, name=f"lane{lane}_operand{number}_{name}1")
-                             for name, half in zip(("low", "high"), halves(multiplier), strict=True))
-                # Stage 2: high multiply; of the bits shifted out, which only ``low`` has, the highest rounds.
+                # Stages 1 and 2: products with the multiplier's halves, whose summands are added.
+                low, high = (stage(2, signed(25), name) for name in ("low", "high"))
+                for product, half, name in zip((low, high), halves(multiplier), ("low", "high"), strict=True):
+                    m.d.sync += product.eq(sum(multipliers.summands(
+                        operand.as_signed(), half, name=f"lane{lane}_operand{number}_{name}1")))
+                # Stage 3: high multiply; of the bits shifted out, which only ``low`` has, the highest rounds.
                 out = 31 - LEFT_SHIFT
-                doubled_high = stage(2, signed(32), "high")
+                doubled_high = stage(3, signed(32), "high")
                 m.d.sync += doubled_high.eq(add_with_carry(low >> out, high << 16 - out, low[out - 1]))
-                # Stage 3: shift. Stage 4: rounding.
-                quotient, carry = stage(3, signed(32), "quotient"), stage(3, 1, "carry")
-                rounded = stage(4, signed(32), "rounded")
+                # Stage 4: shift. Stage 5: rounding.
+                quotient, carry = stage(4, signed(32), "quotient"), stage(4, 1, "carry")
+                rounded = stage(5, signed(32), "rounded")
                 shifted, rounds_up = shifted_and_carry(doubled_high, *shifts[number - 1])
                 m.d.sync += [quotient.eq(shifted), carry.eq(rounds_up), rounded.eq(quotient + carry)]
                 scaled.append(rounded)
-            # Stage 5: the sum.
+            # Stage 6: the sum.
             m.d.sync += self.sums.word_select(lane, 32).eq(scaled[0] + scaled[1])
         return m

@@ -64,12 +64,12 @@ class Registers(wiring.Component):
                     with m.Case(address):
                         m.d.sync += register.eq(self.wdata)
 
-        # The address, then the counters' two cycles, then the answer.
-        address, asked = Signal(16), Signal(3)
-        m.d.comb += [
-            self.arready.eq((asked == 0) & ~self.rvalid),
+        # The address, which word it is, then the counters' two cycles, then the answer.
+        address, asked = Signal(16), Signal(4)
+        m.d.comb += self.arready.eq((asked == 0) & ~self.rvalid)
+        m.d.sync += [
             self.read_profile.eq(address >= Register.PROFILE),
-            self.read_index.eq(Mux(self.read_profile, (address - Register.PROFILE) >> 2,
+            self.read_index.eq(Mux(address >= Register.PROFILE, (address - Register.PROFILE) >> 2,
                                    (address - Register.COUNTERS) >> 2)),
         ]
         m.d.sync += asked.eq(Cat(self.arvalid & self.arready, asked))

@@ -152,9 +152,9 @@ class Drain(wiring.Component):
         banks_loaded = Signal(range(3))
         m.d.sync += banks_loaded.eq(banks_loaded + self.parameters_loaded - consumed)
         # The constants change when the group's last sums enter the requantizer.
-        switch = Signal(Addition.LATENCY)
+        switch = Signal(Addition.LATENCY - 1)
         m.d.sync += switch.eq(Cat(consumed, switch))
-        m.d.comb += self.parameters_switch.eq(Mux(descriptor.add, switch[-1], switch[0]))
+        m.d.comb += self.parameters_switch.eq(Mux(descriptor.add, switch[-1], consumed))
         # Room in the ring: what the next cycle will find is known for either case.
         room, has_room = Signal(range(-2 * config.position_lanes, config.output_ring_bytes + 1),
                                 init=config.output_ring_bytes), Signal()
@@ -227,7 +227,7 @@ class Drain(wiring.Component):
             place.ring.eq(Mux(vector, 0, column)), place.offset.eq(offset),
             place.count.eq(Mux(left < lanes, left, lanes)),
         ]
-        m.d.sync += self.column.eq(Mux(descriptor.parameter_shared, 0, column))
+        m.d.comb += self.column.eq(Mux(descriptor.parameter_shared, 0, column))
         stages = [place]
         for stage in range(self.PICK + Addition.LATENCY - 1 + Requantizer.LATENCY):
             stages.append(delay(m, stages[-1], 1, f"place{stage}"))

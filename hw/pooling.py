@@ -6,6 +6,7 @@ from amaranth.lib.wiring import In, Out
 
 from .buffer import BankedBuffer
 from .config import EngineConfig
+from .delay import delay
 from .descriptor import LAYOUT
 from .strip_walker import label_layout, tag_layout
 from .writer import chunk_layout
@@ -70,10 +71,7 @@ class Pooling(wiring.Component):
             until.eq(Mux(left < 0, 0, Mux(left > axi_bytes, axi_bytes, left))),
         ]
         inside = (((Const(1, axi_bytes + 1) << until) - 1) & ~((Const(1, axi_bytes + 1) << before) - 1))[:axi_bytes]
-        for stage in range(2, BankedBuffer.READ_LATENCY):
-            later = Signal(axi_bytes, name=f"inside{stage}", reset_less=True)
-            m.d.sync += later.eq(inside)
-            inside = later
+        inside = delay(m, inside, BankedBuffer.READ_LATENCY - 2, "inside")
 
         # Stage 3: the largest so far.
         pooled, so_far = Signal(8 * axi_bytes), Signal(8 * axi_bytes, reset_less=True)

@@ -1,5 +1,8 @@
 """The streaming ranking unit: winners by counting, not by sorting."""
 
+from functools import reduce
+from operator import or_
+
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
@@ -83,7 +86,8 @@ class RankingUnit(wiring.Component):
         digits = (self.max_channels - 1).bit_length() + 1
         count_bits = max(digits, exact_log2(TIE_GROUP) + 1)
         energy_bits = (255**2 << digits - 1).bit_length()
-        node = data.ArrayLayout(data.StructLayout({"count": count_bits, "energy": energy_bits}), SHARES)
+        sums = data.StructLayout({"count": count_bits, "energy": energy_bits})
+        node = data.ArrayLayout(sums, SHARES)
 
         m.submodules.scores = scores = Memory(
             shape=data.ArrayLayout(8, lanes), depth=max(2, -(-self.max_channels // lanes)), init=[],
@@ -95,48 +99,61 @@ class RankingUnit(wiring.Component):
         ]
         m.d.comb += [score_write.data[i].eq(self.score) for i in range(lanes)]
 
-        # Stage 0: the score's energy, and every level's node on its path, which is read. Stage 1: they are written.
-        count_in, bin_in, energy_in = Signal(), Signal(8), Signal(16)
+        # Stage 0: the score's energy, and every level's node on its path, which is read. Stage 1: the nodes arrive, and
+        # the root counts, which a walk needs a cycle before the other levels. Stage 2: they count and are written.
+        entry = data.StructLayout({"counts": 1, "bin": 8, "energy": 16})
+        arriving, counting = Signal(entry), Signal(entry)
         total = Signal(energy_bits)
         # Where all win nothing is selected, so nothing would clear the histogram.
-        m.d.sync += count_in.eq(self.score_valid & (descriptor.select != Select.ALL))
-        m.d.sync += energy_in.eq(0)
+        m.d.sync += arriving.counts.eq(self.score_valid & (descriptor.select != Select.ALL))
+        m.d.sync += [arriving.energy.eq(0), counting.eq(arriving)]
         with m.If(self.score_valid):
-            m.d.sync += [bin_in.eq(self.score),
-                         energy_in.eq(Mux(descriptor.energy_square, self.score * self.score, self.score))]
-        # High in the state CLEAR: a flag of its own, because it goes to every bit of the histogram.
+            m.d.sync += [arriving.bin.eq(self.score),
+                         arriving.energy.eq(Mux(descriptor.energy_square, self.score * self.score, self.score))]
+        # High in the state CLEAR: a flag of its own, because it goes to every level.
         clear, clear_address = Signal(init=1), Signal(range(4 ** (LEVELS - 1)))
         path = Signal(8)
         root = Signal(node)
         for i in range(SHARES):
-            with m.If(count_in & (bin_in[6:] >= SHARES - i)):
-                m.d.sync += [root[i].count.eq(root[i].count + 1), root[i].energy.eq(root[i].energy + energy_in)]
+            with m.If(arriving.counts & (arriving.bin[6:] >= SHARES - i)):
+                m.d.sync += [root[i].count.eq(root[i].count + 1), root[i].energy.eq(root[i].energy + arriving.energy)]
         with m.If(clear):
             m.d.sync += root.eq(0)
         read_nodes, chosen = [root], Signal(2)
         for level in range(1, LEVELS):
             m.submodules[f"level{level}"] = memory = Memory(shape=node, depth=4**level, init=[], attrs=BLOCK_RAM)
-            write = memory.write_port(granularity=1)
-            read = memory.read_port(domain="sync", transparent_for=[write])
+            write, read = memory.write_port(granularity=1), memory.read_port(domain="sync")
             below = 8 - 2 * level
-            child = bin_in.bit_select(below - 2, 2)
+            child, address = counting.bin.bit_select(below - 2, 2), counting.bin[below:]
             m.d.comb += [
                 # The walk goes from the node above to the child that it has chosen.
                 read.addr.eq(Mux(self.score_valid, self.score[below:], Cat(chosen, path[below + 2:]))),
-                read.en.eq(1), write.addr.eq(Mux(clear, clear_address, bin_in[below:])),
+                read.en.eq(1), write.addr.eq(Mux(clear, clear_address, address)),
             ]
+            # The node as it was before the score in stage 2, and what was written last. A write comes too late for the
+            # next score (``before_late``) and for the one behind it, which reads in the same cycle (``read_late``).
+            before, written = Signal(node), Signal(node, reset_less=True)
+            read_late, before_late = Signal(SHARES), Signal(SHARES)
+            m.d.sync += written.eq(write.data)
             for i in range(SHARES):
-                # While it is cleared the energy that comes in is 0.
+                writes = counting.counts & (child >= SHARES - i)
+                latest = sums(Mux(before_late[i], written[i], before[i]))
+                m.d.sync += [
+                    read_late[i].eq(writes & (self.score[below:] == address)),
+                    before_late[i].eq(writes & (arriving.bin[below:] == address)),
+                    # 0 where no score comes, so that zeros are written while the histogram is cleared.
+                    before[i].eq(Mux(arriving.counts, Mux(read_late[i], written[i], read.data[i]), 0)),
+                ]
                 m.d.comb += [
-                    write.en[i].eq(clear | (count_in & (child >= SHARES - i))),
-                    write.data[i].count.eq(Mux(clear, 0, read.data[i].count) + ~clear),
-                    write.data[i].energy.eq(Mux(clear, 0, read.data[i].energy) + energy_in),
+                    write.en[i].eq(clear | writes),
+                    write.data[i].count.eq(latest.count + counting.counts),
+                    write.data[i].energy.eq(latest.energy + counting.energy),
                 ]
             read_nodes.append(read.data)
         with m.If(clear):
             m.d.sync += total.eq(0)
-        with m.Elif(count_in):
-            m.d.sync += total.eq(total + energy_in)
+        with m.Elif(arriving.counts):
+            m.d.sync += total.eq(total + arriving.energy)
 
         # The walk. ``short``: what the winners still have to reach, in channels or in energy, less one, so that the
         # sign of one difference tells whether a node's highest children reach it, and the difference is what is then
@@ -149,16 +166,13 @@ class RankingUnit(wiring.Component):
         half_products = [multipliers.product(total[start:start + 16], share, name=f"half_product{n}")
                          for n, start in enumerate(range(0, energy_bits, 16))]
         product = Signal(energy_bits + 17, reset_less=True)
-        level = Signal(range(LEVELS + 1))
+        # One bit a level: so two LUTs are behind the memories, one for each level's share and one that joins them.
+        level = Signal(LEVELS)
         from_top = Signal(data.ArrayLayout(energy_bits, SHARES), reset_less=True)
         threshold, ties = Signal(8), Signal(count_bits)
         shorter = Signal.like(short)
-        own = Signal(node)
-        with m.Switch(level):
-            for n in range(LEVELS):
-                with m.Case(n):
-                    m.d.comb += own.eq(read_nodes[n])
-        shares = [Mux(by_energy, own[i].energy, own[i].count) for i in range(SHARES)]
+        shares = [reduce(or_, (Mux(level[n], Mux(by_energy, one[i].energy, one[i].count), 0)
+                               for n, one in enumerate(read_nodes))) for i in range(SHARES)]
         without = [Signal.like(short, name=f"without{i}") for i in range(SHARES)]
         m.d.comb += [without[i].eq(short - from_top[i]) for i in range(SHARES)]
         with m.If(without[0] < 0):
@@ -260,7 +274,7 @@ class RankingUnit(wiring.Component):
             with m.State("COUNT"):
                 m.d.comb += self.ready.eq(1)
                 m.d.sync += [
-                    level.eq(0), path.eq(0), by_energy.eq(0), short.eq(descriptor.select_value - 1), emitted.eq(0),
+                    level.eq(1), path.eq(0), by_energy.eq(0), short.eq(descriptor.select_value - 1), emitted.eq(0),
                     words.eq((descriptor.out_channels + lanes - 1) >> lane_bits),
                     threshold.eq(descriptor.select_value), ties.eq(2**count_bits - 1),
                 ]
@@ -289,13 +303,12 @@ class RankingUnit(wiring.Component):
                 m.next = "CHOOSE"
             with m.State("CHOOSE"):
                 m.d.comb += self.ready.eq(bounding)
-                m.d.sync += [short.eq(shorter), level.eq(level + 1)]
-                with m.Switch(level):
-                    for n in range(LEVELS):
-                        with m.Case(n):
-                            m.d.sync += path.bit_select(8 - 2 * n - 2, 2).eq(chosen)
+                m.d.sync += [short.eq(shorter), level.eq(level << 1)]
+                for n in range(LEVELS):
+                    with m.If(level[n]):
+                        m.d.sync += path.bit_select(8 - 2 * n - 2, 2).eq(chosen)
                 m.next = "SUM"
-                with m.If(level == LEVELS - 1):
+                with m.If(level[-1]):
                     m.next = "TIES"
                     with m.If(bounding):
                         m.d.sync += [self.bound.eq(Cat(chosen, path[2:])), bounding.eq(0)]

@@ -10,6 +10,9 @@ from .multiplier import Multipliers
 from .reader import beat_layout
 from .technology import BLOCK_RAM
 
+COARSE = 3
+"""Bits of a left shift that are left to its second stage."""
+
 
 class Parameters(data.Struct):
     """One output channel's constants."""
@@ -70,7 +73,7 @@ class Requantizer(wiring.Component):
         Out(width * lanes).
     """
 
-    LATENCY = 7
+    LATENCY = 8
 
     def __init__(self, *, lanes: int, width: int = 8):
         self.lanes, self.width = lanes, width
@@ -83,7 +86,7 @@ class Requantizer(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         multipliers = Multipliers(m, platform)
-        # Per channel, beside the lanes' stages: left shift for stage 2, multiplier for 3, right shift for 6.
+        # Per channel, beside the lanes' stages: left shift for stages 2 and 3, multiplier for 4, right shift for 7.
         left1, right1, multiplier1 = (Signal(shape, name=f"{n}1", reset_less=True) for n, shape in (
             ("left", 5), ("right", 5), ("multiplier", signed(32))))
         shift = self.parameters.shift
@@ -91,17 +94,18 @@ class Requantizer(wiring.Component):
             left1.eq(Mux(shift > 0, shift, 0)), right1.eq(Mux(shift < 0, -shift, 0)),
             multiplier1.eq(self.parameters.multiplier),
         ]
+        left2, multiplier2 = delay(m, left1[:COARSE], 1, "left2"), delay(m, multiplier1, 1, "multiplier2")
         multiplier_low, multiplier_high = (
-            multipliers.operand(value, name=f"multiplier_{name}2")
-            for name, value in zip(("low", "high"), halves(multiplier1), strict=True))
-        # And whether the product is rounded, for stage 4, and ties go up, for 6.
+            multipliers.operand(value, name=f"multiplier_{name}3")
+            for name, value in zip(("low", "high"), halves(multiplier2), strict=True))
+        # And whether the product is rounded, for stage 5, and ties go up, for 7.
         right, once = right1, delay(m, self.parameters.once, 1, "once1")
-        for stage in range(2, 6):
-            if stage == 4:
+        for stage in range(2, 7):
+            if stage == 5:
                 rounds_product = ~(once & (right != 0))
             before = right
             right, once = delay(m, right, 1, f"right{stage}"), delay(m, once, 1, f"once{stage}")
-        half, below = rounding_bits(m, before, "5")
+        half, below = rounding_bits(m, before, "6")
         # Added to the rounded quotient: the result's distance from its bounds, whose sign alone decides.
         above_minimum, above_maximum = (
             Signal(signed(11), name=n, reset_less=True) for n in ("above_minimum", "above_maximum"))
@@ -110,29 +114,31 @@ class Requantizer(wiring.Component):
             def stage(number, shape, name, lane=lane):
                 return Signal(shape, name=f"lane{lane}_{name}{number}", reset_less=True)
 
-            # Stages 1 to 3: sum and bias, left shift, products of the halves.
-            biased, shifted = stage(1, signed(32), "biased"), stage(2, signed(32), "shifted")
-            m.d.sync += biased.eq(self.sums.word_select(lane, 32).as_signed() + self.parameters.bias)
-            m.d.comb += shifted.eq(biased << left1)
-            low, high = (multipliers.operand(value, name=f"lane{lane}_{name}2")
+            # Stages 1 to 4: sum and bias, left shift by a multiple of 8, by the rest, products of the halves.
+            biased, aligned, shifted = (
+                stage(1, signed(32), "biased"), stage(2, signed(32), "aligned"), stage(3, signed(32), "shifted"))
+            m.d.sync += [biased.eq(self.sums.word_select(lane, 32).as_signed() + self.parameters.bias),
+                         aligned.eq(biased << (left1[COARSE:] << COARSE))]
+            m.d.comb += shifted.eq(aligned << left2)
+            low, high = (multipliers.operand(value, name=f"lane{lane}_{name}3")
                          for name, value in zip(("low", "high"), halves(shifted), strict=True))
             low_low, low_high, high_low, high_high = (
-                multipliers.product(a, b, name=f"lane{lane}_{name}3") for a, b, name in (
+                multipliers.product(a, b, name=f"lane{lane}_{name}4") for a, b, name in (
                     (low, multiplier_low, "low_low"), (low, multiplier_high, "low_high"),
                     (high, multiplier_low, "high_low"), (high, multiplier_high, "high_high")))
-            # Stage 4: the product without its lowest 16 bits, as two summands; rounding adds 2**30.
-            outer, middle = stage(4, signed(48), "outer"), stage(4, signed(33), "middle")
+            # Stage 5: the product without its lowest 16 bits, as two summands; rounding adds 2**30.
+            outer, middle = stage(5, signed(48), "outer"), stage(5, signed(33), "middle")
             m.d.sync += [outer.eq(Cat(low_low[16:], high_high).as_signed() + (rounds_product << 14)),
                          middle.eq(low_high + high_low)]
-            # Stage 5: twice the product's high half. Only that of -2**31 and -2**31 is not an int32: of no other
+            # Stage 6: twice the product's high half. Only that of -2**31 and -2**31 is not an int32: of no other
             # factors is the product of the high halves 2**30 and that of the others not negative.
-            total, doubled_high = Signal(signed(48), name=f"lane{lane}_total"), stage(5, signed(32), "high")
+            total, doubled_high = Signal(signed(48), name=f"lane{lane}_total"), stage(6, signed(32), "high")
             m.d.comb += total.eq(outer + middle)
             saturates = outer[46] & ~outer[47] & (middle >= 0)
             m.d.sync += doubled_high.eq(Mux(saturates, (1 << 31) - 1, total[15:]))
-            # Stage 6: right shift. Stage 7: rounding, zero point and bounds.
+            # Stage 7: right shift. Stage 8: rounding, zero point and bounds.
             quotient, carry, result = (
-                stage(6, signed(32), "quotient"), stage(6, 1, "carry"), stage(7, self.width, "result"))
+                stage(7, signed(32), "quotient"), stage(7, 1, "carry"), stage(8, self.width, "result"))
             right_shifted, rounds_up = shifted_and_carry(doubled_high, right, half, below, once)
             m.d.sync += [quotient.eq(right_shifted), carry.eq(rounds_up)]
             too_low = add_with_carry(quotient, above_minimum, carry) < 0
@@ -148,7 +154,7 @@ class ParameterStore(wiring.Component):
 
     Members: ``i_beat`` (beats of parameters; a group's segment fills one bank, alternately), ``loaded`` (strobe: a
     bank is complete), ``column`` and ``switch`` (strobe: the other bank from the next cycle on), ``parameters`` (of
-    ``column`` one cycle later).
+    ``column`` two cycles later).
     """
 
     def __init__(self, *, columns: int, axi_bytes: int):
@@ -164,6 +170,7 @@ class ParameterStore(wiring.Component):
         m.submodules.memory = memory = Memory(shape=Parameters, depth=2 * depth, init=[], attrs=BLOCK_RAM)
         write, read = memory.write_port(), memory.read_port(domain="sync")
         write_bank, read_bank = Signal(), Signal()
+        parameters = Signal(Parameters, reset_less=True)
         beat = self.i_beat
         column = Signal(range(self.columns))
         record = Signal(128)
@@ -196,7 +203,7 @@ class ParameterStore(wiring.Component):
                 m.d.sync += write_bank.eq(~write_bank)
         with m.If(self.switch):
             m.d.sync += read_bank.eq(~read_bank)
-        m.d.comb += [
-            read.addr.eq(read_bank * depth + self.column), read.en.eq(1), self.parameters.eq(read.data),
-        ]
+        m.d.comb += [read.addr.eq(read_bank * depth + self.column), read.en.eq(1)]
+        m.d.sync += parameters.eq(read.data)
+        m.d.comb += self.parameters.eq(parameters)
         return m

@@ -5,6 +5,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
+from .delay import delay
 from .descriptor import LAYOUT, Score
 from .requantize import Requantizer
 
@@ -17,7 +18,7 @@ class ScoreUnit(wiring.Component):
 
     Throughput: one chunk a cycle. The first chunk of a visit comes :attr:`REVISIT` cycles after the last one of the
     visit to the same channel before, at the earliest. Latency from the last chunk to the score: 4 cycles, for the mean
-    11.
+    12.
 
     Parameters: ``label``, the shape of what comes back with a score.
 
@@ -113,11 +114,7 @@ class ScoreUnit(wiring.Component):
         # Finished: a maximum is the score, a sum still has to be scaled.
         finished = stage3.valid & stage3.end & stage3.final
         delayed = Signal(Requantizer.LATENCY)
-        scaled = stage3.whose
-        for stage in range(Requantizer.LATENCY):
-            later = Signal(whose, name=f"whose{stage}")
-            m.d.sync += later.eq(scaled)
-            scaled = later
+        scaled = delay(m, stage3.whose, Requantizer.LATENCY, "whose")
         due = Signal(whose)
         m.d.sync += delayed.eq(Cat(finished & mean, delayed))
         m.d.comb += [

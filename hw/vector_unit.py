@@ -6,6 +6,7 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from .config import VECTOR_TAPS
+from .delay import delay
 from .multiplier import Multipliers
 
 
@@ -49,12 +50,8 @@ class VectorUnit(wiring.Component):
         lanes = self.lanes
 
         # Stage 1: products, or what adds up to them. Stage 2: their sum over the taps. Stage 3: the sum of the tile.
-        control = Cat(self.issue, self.first & self.issue, self.last & self.issue, self.operand)
-        for stage in (1, 2):
-            delayed = Signal(4, name=f"control{stage}", reset_less=True)
-            m.d.sync += delayed.eq(control)
-            control = delayed
-        issue, first, last, operand = control
+        issue, first, last, operand = delay(
+            m, Cat(self.issue, self.first & self.issue, self.last & self.issue, self.operand), 2, "control")
         sums = Signal(32 * lanes, reset_less=True)
         for lane in range(lanes):
             products = []

@@ -46,7 +46,7 @@ ACCEPTED_TO_FETCH = 4
 """hw/loader.py: from the scheduler's taking a descriptor to the burst of the next one."""
 CONSTANTS = 3
 """hw/requantize.py, hw/drain.py: from the last beat of constants to the first sums that may be read."""
-CONSTANTS_FREED = 3
+CONSTANTS_FREED = 2
 """hw/drain.py, hw/loader.py: from behind a group's last sums to the burst of constants in their place."""
 
 # Computing.
@@ -76,13 +76,13 @@ VECTOR_SUMS = 11
 """hw/vector_unit.py, hw/drain.py: from a tile's last step to its sums being read."""
 VECTOR_TILES = 8
 """hw/vector_unit.py: tiles whose last step is issued ahead of their sums being read."""
-DRAIN_TO_DRAIN = 11
+DRAIN_TO_DRAIN = 12
 """hw/drain.py: from a descriptor's last sums to taking the next one."""
-ADDITION = 4
+ADDITION = 5
 """hw/addition.py: what it adds to the latency of the drain."""
 
 # Writing.
-RESULT = 10
+RESULT = 11
 """hw/drain.py, hw/write_back.py: from behind a tile's last sums to the walker taking the strip that they complete."""
 FREED = 2
 """hw/strip_walker.py, hw/drain.py: from a strip's end to sums read into its place."""
@@ -96,7 +96,7 @@ JUDGE = 10
 """hw/write_back.py: from the end of a strip that is read for its scores alone to its being taken again."""
 BOUND = 9
 """hw/ranking.py: what the search for the threshold of top-k adds to it."""
-MEAN = 7
+MEAN = 8
 """hw/score.py: the requantization of a mean."""
 WRITE_BACK_START = 3
 """hw/write_back.py: from taking a descriptor to its first strip."""

@@ -37,7 +37,7 @@ async def write(ctx, component, address: int, value: int, random: Random) -> tup
 
 
 async def read(ctx, component, address: int, random: Random) -> int:
-    """An AXI4-Lite read with random delays; the answer comes four cycles after the address was taken."""
+    """An AXI4-Lite read with random delays; the answer comes five cycles after the address was taken."""
     while random.random() < 0.5:
         await ctx.tick()
     ctx.set(component.araddr, address)
@@ -45,7 +45,7 @@ async def read(ctx, component, address: int, random: Random) -> int:
     await ctx.tick().until(component.arready)
     ctx.set(component.arvalid, 0)
     ctx.set(component.araddr, random.getrandbits(16))
-    for _ in range(3):
+    for _ in range(4):
         assert not ctx.get(component.rvalid)
         await ctx.tick()
     rule = StallRule("R")
@@ -203,7 +203,7 @@ def test_a_program_that_finishes():
     async def bench(ctx):
         ctx.set(component.axi_idle, 1)
         await program.settle(ctx)
-        for _ in range(3):
+        for _ in range(4):
             await program.start(ctx)
             for _ in range(10):
                 ctx.set(component.start, 1)  # while one runs, this does nothing

@@ -192,7 +192,7 @@ class World:
         self.vector_tiles: deque[tuple[int, list[int]]] = deque()
         self.groups = deque(group for band in bands for group in band.constants)
         self.banks: deque[list[tuple[int, int, int]]] = deque()
-        self.asked: tuple[int, int, int] | None = None
+        self.asked: deque[tuple[int, int, int] | None] = deque([None, None])
         self.ring: list[list[int | None]] = [[None] * config.output_ring_bytes for _ in range(config.columns)]
         self.expected = deque((band, tile) for band in bands for tile in band.tiles if tile.results is not None)
         self.to_write = deque(self.expected_writes())
@@ -275,8 +275,8 @@ class World:
             ctx.set(drain.i_vector.payload, packed(self.vector_tiles[0][1]))
 
     def give_constants(self, ctx) -> None:
-        """Those of ``column`` a cycle later, junk where there are none; at most two groups at a time."""
-        bias, multiplier, shift = self.asked or (self.random.getrandbits(31), self.random.getrandbits(31), 0)
+        """Those of ``column`` two cycles later, junk where there are none; at most two groups at a time."""
+        bias, multiplier, shift = self.asked.popleft() or (self.random.getrandbits(31), self.random.getrandbits(31), 0)
         ctx.set(self.drain.parameters, {"bias": bias, "multiplier": multiplier, "shift": shift})
         loads = bool(self.groups) and len(self.banks) < 2 and self.chance(0.05)
         ctx.set(self.drain.parameters_loaded, loads)
@@ -299,7 +299,7 @@ class World:
         if vector_taken:
             self.vector_tiles.popleft()
         bank = self.banks[0] if self.banks else []
-        self.asked = bank[column] if column < len(bank) else None
+        self.asked.append(bank[column] if column < len(bank) else None)
         if switch:
             self.banks.popleft()
         if enable:

@@ -59,9 +59,8 @@ async def check_bound(ctx, component, before: int | None, expected: int, wait: i
         assert ctx.get(component.bound) == (expected if there else before)
 
 
-async def enter(ctx, component, scores: list[int], rule: Ranking, random: Random, bounds: float = 0) -> None:
-    """Put scores in, in any order; behind a share ``bounds`` of those of a top-k request the running threshold."""
-    channels = len(scores)
+async def start(ctx, component, channels: int, rule: Ranking) -> None:
+    """Set the descriptor, and wait for the histogram to be cleared."""
     value = rule.eps16 if rule.select == "energy" else rule.value
     ctx.set(component.descriptor, descriptor(
         select=Select[rule.select.upper()], select_value=value, energy_square=rule.energy_power == 2,
@@ -71,17 +70,28 @@ async def enter(ctx, component, scores: list[int], rule: Ranking, random: Random
         await ctx.tick()
         cycles += 1
     assert cycles <= CLEAR_CYCLES + 2
+
+
+async def put(ctx, component, channel: int, score: int) -> None:
+    """Put a score in, in one cycle."""
+    ctx.set(component.score_valid, 1)
+    ctx.set(component.score_channel, channel)
+    ctx.set(component.score, score)
+    await ctx.tick()
+    ctx.set(component.score_valid, 0)
+
+
+async def enter(ctx, component, scores: list[int], rule: Ranking, random: Random, bounds: float = 0) -> None:
+    """Put scores in, in any order; behind a share ``bounds`` of those of a top-k request the running threshold."""
+    channels = len(scores)
+    await start(ctx, component, channels, rule)
     order = list(range(channels))
     random.shuffle(order)
     dense, known = random.random() < 0.5, None
     for number, channel in enumerate(order, 1):
         while not dense and random.random() < 0.3:
             await ctx.tick()
-        ctx.set(component.score_valid, 1)
-        ctx.set(component.score_channel, channel)
-        ctx.set(component.score, scores[channel])
-        await ctx.tick()
-        ctx.set(component.score_valid, 0)
+        await put(ctx, component, channel, scores[channel])
         if rule.select == "topk" and random.random() < bounds:
             so_far = sorted((scores[n] for n in order[:number]), reverse=True)
             bound = so_far[rule.value - 1] if number >= rule.value else 0
@@ -92,11 +102,9 @@ async def enter(ctx, component, scores: list[int], rule: Ranking, random: Random
             known = bound
 
 
-async def rank(ctx, component, scores: list[int], rule: Ranking, random: Random, share: float,
-               bounds: float = 0) -> list[int]:
-    """Put scores in, then select; the winners, and a check of every latency in the contract."""
-    lanes, channels = component.lanes, len(scores)
-    await enter(ctx, component, scores, rule, random, bounds)
+async def select(ctx, component, channels: int, rule: Ranking, random: Random, share: float) -> list[int]:
+    """Select as soon as allowed; the winners, and a check of every latency in the contract."""
+    lanes = component.lanes
     await ctx.tick()
     ctx.set(component.select, 1)
     await ctx.tick()
@@ -114,6 +122,13 @@ async def rank(ctx, component, scores: list[int], rule: Ranking, random: Random,
     return bits[:channels]
 
 
+async def rank(ctx, component, scores: list[int], rule: Ranking, random: Random, share: float,
+               bounds: float = 0) -> list[int]:
+    """Put scores in, then select; the winners."""
+    await enter(ctx, component, scores, rule, random, bounds)
+    return await select(ctx, component, len(scores), rule, random, share)
+
+
 @pytest.mark.parametrize("lanes", [8, 16, 64])
 @pytest.mark.parametrize(("seed", "bounds"), [(0, 0), (1, 0.1), (2, 0.7), (3, 1)])
 def test_random_layers(lanes, seed, bounds):
@@ -129,6 +144,36 @@ def test_random_layers(lanes, seed, bounds):
                 await enter(ctx, component, scores, everyone, random)  # nothing is selected, nothing must be left
             winners = await rank(ctx, component, scores, rule, random, random.choice((0.3, 1)), bounds=bounds)
             assert winners == select_winners(torch.tensor(scores), rule).tolist(), (scores, rule)
+
+    simulate(component, bench)
+
+
+@pytest.mark.parametrize("gaps", [(1,), (2,), (3,), (1, 1), (1, 2), (2, 1)])
+def test_scores_that_share_nodes(gaps):
+    """Scores so many cycles apart, of one bin or of one node of any level, count once each.
+
+    So says the running threshold, requested in the cycle behind the last one: of k scores the k-th highest is their
+    lowest, and of k - 1 there is none. A last score, 0, leaves what is kept as it is.
+    """
+    component, random = RankingUnit(max_channels=4, lanes=8), Random(str(gaps))
+    some = 0b10_10_10_10  # of each node the second highest child: sums are kept of the one above and the one below too
+    pairs = [(some, some + change) for level in (1, 4, 16, 64) for change in (-level, level)]
+
+    async def bench(ctx):
+        for pair in [(some, some), *pairs, *(pair[::-1] for pair in pairs)]:
+            scores = [*(*pair, pair[0])[: len(gaps) + 1], 0]
+            for k in (len(scores) - 1, len(scores)):
+                rule = Ranking(score="max", select="topk", value=k)
+                await start(ctx, component, len(scores), rule)
+                for channel, gap in enumerate((*gaps, 1)):
+                    await put(ctx, component, channel, scores[channel])
+                    for _ in range(gap - 1):
+                        await ctx.tick()
+                expected = sorted(scores, reverse=True)[k - 1]
+                await check_bound(ctx, component, None, expected, RankingUnit.BOUND_CYCLES)
+                await put(ctx, component, len(scores) - 1, 0)
+                winners = await select(ctx, component, len(scores), rule, random, 1)
+                assert winners == select_winners(torch.tensor(scores), rule).tolist(), (scores, rule)
 
     simulate(component, bench)
 

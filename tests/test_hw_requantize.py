@@ -110,17 +110,20 @@ def test_parameter_store(axi_bytes, columns):
 
     async def user(ctx):
         nonlocal used
+        asked = None  # in the cycle before
         for group in groups:
             while loaded == used:
+                asked = None
                 await ctx.tick()
-            for _ in range(20):
+            for n in range(20):
                 column = random.randrange(len(group))
                 ctx.set(component.column, column)
+                # The last in the cycle that switches.
+                ctx.set(component.switch, n == 19)
                 await ctx.tick()
                 found = ctx.get(component.parameters)
-                assert (found.bias, found.multiplier, found.shift) == group[column]
-            ctx.set(component.switch, 1)
-            await ctx.tick()
+                assert asked is None or (found.bias, found.multiplier, found.shift) == asked
+                asked = group[column]
             ctx.set(component.switch, 0)
             used += 1
 

@@ -73,7 +73,7 @@ def test_random_paces(shares):
 # Cycles, where positions are there and the writer is ready.
 
 DESCRIPTOR_GAP = 4
-SCORED, MEAN, WALK = 11, 7, 9
+SCORED, MEAN, WALK = 11, 8, 9
 """From the last read for scores alone to the strip being offered again; added for a mean, for the running threshold."""
 
 

@@ -60,6 +60,6 @@ def _drain_blocks(config: EngineConfig, core: str) -> list[str]:
     halves = [f"{a}_{b}" for a in ("low", "high") for b in ("low", "high")]
     added = [f"addition.lane{lane}_operand{operand}_{half}1_block" for lane in range(config.requantize_lanes)
              for operand in (1, 2) for half in ("low", "high")][:config.spare_multipliers]
-    requantized = [f"requantizer.lane{lane}_{half}3_block" for lane in range(config.requantize_lanes)
+    requantized = [f"requantizer.lane{lane}_{half}4_block" for lane in range(config.requantize_lanes)
                    for half in halves]
     return [f"{core}.drain.{name}" for name in (*added, *requantized)]
