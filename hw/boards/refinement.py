@@ -21,7 +21,9 @@ PATIENCE = 3
 SOFTNESS = 300
 """Picoseconds that make a connection e times as expensive."""
 WIRE_COST = 2e-4
-"""Of a picosecond of any wire: paths that are fast enough are not lengthened for nothing."""
+"""Of a picosecond of any wire: what is fast enough is not lengthened for nothing, as wires are scarce."""
+WIRE_PULL = 2e-2
+"""Of any wire, as a part of that of the slowest path, while cells move together: for the same reason."""
 CROWDED, CROWD_RADIUS, CROWDING = 0.75, 3, 3
 """Share of the LUTs around a tile that can be taken before wires become scarce; cost where all are."""
 MOST_CONNECTIONS = 60
@@ -101,7 +103,8 @@ class Refinement:
     def improve(self) -> None:
         """Move groups of slow paths one by one, each to where its connections are cheapest.
 
-        At first those of the slowest paths; where these do not move, of others too.
+        At first those of the slowest paths, in any order where these differ little; where they do not move, of others
+        too. It ends where nothing moves, or nothing has become faster for a while.
         """
         best, stalled, reach = np.inf, 0, 1000.0
         while stalled < 10:
@@ -143,7 +146,7 @@ class Refinement:
             source, sink = graph.source[used], graph.sink[used]
             from_moves, to_moves = ends[0][used], ends[1][used]
             from_group, to_group = self._from_group[used][from_moves], self._to_group[used][to_moves]
-            weight = weights[used] + 2e-2
+            weight = weights[used] + WIRE_PULL
             cells = np.flatnonzero((tiles.group >= 0) & moving[tiles.group])
             for _ in range(6):
                 for at, offset in ((x, tiles.offset), (y, np.zeros_like(tiles.offset))):
