@@ -39,6 +39,7 @@ class Stage(wiring.Component):
         block, few = (Memory(shape=16, depth=depth, init=[]) for depth in (1024, 16))
         m.submodules.block, m.submodules.few = block, few
         total, product_ = Signal(16), Signal(16, reset_less=True)
+        held, mixed = Signal(16), Signal(16)
         for memory in (block, few):
             write = memory.write_port()
             m.d.comb += [write.addr.eq(total), write.data.eq(self.i), write.en.eq(self.enable[0])]
@@ -47,9 +48,13 @@ class Stage(wiring.Component):
         m.d.comb += [read.addr.eq(self.i), read.en.eq(1), word.addr.eq(self.i[3:])]
         with m.If(self.enable[1]):
             m.d.sync += total.eq(total + read.data)
+        with m.If(self.enable[0]):
+            m.d.sync += held.eq(self.i)
+        with m.If(self.enable[1]):
+            m.d.sync += mixed.eq(held ^ self.i)
         m.d.sync += product_.eq(Mux(self.i[0], word.data, self.i * (self.number + 3)))
         with m.If(self.enable[0] | product_[5]):
-            m.d.sync += self.o.eq((total ^ product_) + (product_ >> 2))
+            m.d.sync += self.o.eq((total ^ product_) + (mixed >> 2))
         return m
 
 
@@ -182,7 +187,7 @@ def test_nextpnr_routes_any_placement_that_is_legal(placed, tiles, tmp_path):
     check_placement(placed / "scattered.json")
     before, after = (cells_of(placed / f"{name}.json") for name in ("placed", "scattered"))
     moved = [name for name in before if before[name]["attributes"] != after[name]["attributes"]]
-    assert len(moved) > 0.9 * sum(map(len, tiles.groups))
+    assert len(moved) > 0.7 * sum(map(len, tiles.groups))
     assert all(tiles.group[tiles.names.index(name)] >= 0 for name in moved)
     route(placed, "scattered.json")
 
