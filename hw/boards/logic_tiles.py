@@ -163,15 +163,13 @@ class LogicTiles:
         return {(at, y, number) for _, at, number in self._footprint(group, x, slot)}
 
     def state(self) -> tuple:
-        """Where everything is, for :meth:`restore`."""
+        """Where everything is, for :meth:`restore`, once."""
         arrays = self.x, self.y, self.slot, self._luts, self._registers
         return *(one.copy() for one in arrays), dict(self.rams)
 
     def restore(self, state: tuple) -> None:
         """Put everything where it was."""
-        *arrays, rams = state
-        self.x, self.y, self.slot, self._luts, self._registers = (one.copy() for one in arrays)
-        self.rams = dict(rams)
+        self.x, self.y, self.slot, self._luts, self._registers, self.rams = state
 
     def save(self, path: Path) -> None:
         """Write the design as nextpnr reads it with ``--no-pack --no-place``."""

@@ -52,6 +52,8 @@ class Refinement:
         The design, and its paths.
     target:
         Picoseconds below which a path is fast enough.
+    seed:
+        Of the order in which groups are moved whose paths are about as slow.
     """
 
     def __init__(self, tiles: LogicTiles, graph: TimingGraph, *, target: float, seed: int):
@@ -71,7 +73,6 @@ class Refinement:
         self._first = np.array([cells[0] for cells in tiles.groups])
         self._in_tiles = np.array([kind != "ram" for kind in tiles.kinds])
         self._ram_places = np.array(list(tiles.rams), dtype=int).reshape(-1, 2).T
-        self.analyse()
 
     def run(self, progress: Callable[[str], None]) -> float:
         """Refine; returns the delay of the slowest path in picoseconds, by :func:`hw.boards.timing.wire_delay`."""

@@ -78,8 +78,7 @@ class TimingGraph:
         self._from, self._to = np.array(connections).reshape(-1, 2).T
         self.source, self.sink = (np.array(self._cells)[ends] for ends in (self._from, self._to))
         outputs, inputs = pins[self._from], pins[self._to]
-        self.carry = (outputs == "FCO") & (inputs == "FCI")
-        self.own_wire = self.carry | ((outputs == "F") & (inputs == "DI"))
+        self.own_wire = ((outputs == "FCO") & (inputs == "FCI")) | ((outputs == "F") & (inputs == "DI"))
         self.clock = np.isin(inputs, list(CLOCK_PINS))
         self.ends = np.isin(self._to, list(setup))
         self._unwired = self.own_wire | self.clock
