@@ -6,6 +6,7 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
+from .delay import delay
 from .registers import COUNTERS, IDENTITY_VALUE, PROFILE_WORDS, Error, Register
 
 WATCHDOG_CYCLES = 1 << 13
@@ -22,12 +23,12 @@ PROFILE_HOLD = 7
 class Registers(wiring.Component):
     """AXI4-Lite slave for the map of :class:`hw.registers.Register`.
 
-    One access at a time, two cycles for a write, four for a read; unknown addresses read 0 and ignore writes; strobes
+    One access at a time, two cycles for a write, six for a read; unknown addresses read 0 and ignore writes; strobes
     are ignored (registers are written whole).
 
-    Members: ``s_axil_*``; ``start``, ``clear`` (strobes); ``program_address``, ``program_length``, ``window_base``,
-    ``window_limit``; ``status``; ``read_index`` (word of the counters or of the profile that is asked for, profile when
-    ``read_profile``), ``read_value`` (the answer two cycles later).
+    Members: ``s_axil_*``; ``start``, ``clear`` (strobes, a cycle behind the write); ``program_address``,
+    ``program_length``, ``window_base``, ``window_limit``; ``status``; ``read_index`` (word of the counters or of the
+    profile that is asked for, profile when ``read_profile``), ``read_value`` (the answer three cycles later).
     """
 
     def __init__(self, *, index_bits: int):
@@ -53,19 +54,20 @@ class Registers(wiring.Component):
         m.d.comb += [
             accept.eq(self.awvalid & self.wvalid & ~self.bvalid), self.awready.eq(accept), self.wready.eq(accept),
         ]
+        m.d.sync += [self.start.eq(0), self.clear.eq(0)]
         with m.If(self.bready):
             m.d.sync += self.bvalid.eq(0)
         with m.If(accept):
             m.d.sync += self.bvalid.eq(1)
             with m.Switch(self.awaddr):
                 with m.Case(Register.CONTROL):
-                    m.d.comb += [self.start.eq(self.wdata[0]), self.clear.eq(self.wdata[1])]
+                    m.d.sync += [self.start.eq(self.wdata[0]), self.clear.eq(self.wdata[1])]
                 for address, register in writable.items():
                     with m.Case(address):
                         m.d.sync += register.eq(self.wdata)
 
-        # The address, which word it is, then the counters' two cycles, then the answer.
-        address, asked = Signal(16), Signal(4)
+        # The address, which word it is, then the counters' three cycles, then the answer.
+        address, asked = Signal(16), Signal(5)
         m.d.comb += self.arready.eq((asked == 0) & ~self.rvalid)
         m.d.sync += [
             self.read_profile.eq(address >= Register.PROFILE),
@@ -118,7 +120,7 @@ class Control(wiring.Component):
     invalid, outside, read_failed, write_failed:
         Errors, level.
     axi_idle, progress:
-        Nothing is outstanding; something moved in this cycle.
+        Nothing was outstanding in the cycle before; something moved.
     running:
         High from start to the program's end.
     """
@@ -134,7 +136,7 @@ class Control(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         error = Signal(Error, init=Error.NONE)
-        busy, kept, done = Signal(), Signal(), Signal()
+        busy, kept, done, quiet = Signal(), Signal(), Signal(), Signal(2)
         left = Signal(range(RESET_CYCLES), init=RESET_CYCLES - 1)
         watchdog, expired = Signal(range(WATCHDOG_CYCLES)), Signal()
         m.d.sync += self.core_reset.eq(0)
@@ -167,10 +169,12 @@ class Control(wiring.Component):
                     m.next = "RESET"
                 for condition, code in causes:
                     with m.If(condition):
-                        m.d.sync += [error.eq(code), self.running.eq(1), self.abort.eq(1)]
+                        m.d.sync += [error.eq(code), self.running.eq(1), self.abort.eq(1), quiet.eq(0)]
                         m.next = "ABORT"
             with m.State("ABORT"):
-                with m.If(self.axi_idle):
+                # Three cycles: the reader hears of it in the second, and that it is not idle is known a cycle later.
+                m.d.sync += quiet.eq(Cat(self.axi_idle, quiet))
+                with m.If(self.axi_idle & quiet.all()):
                     m.d.sync += self.running.eq(0)
                     m.next = "RESET"
             with m.State("RESET"):
@@ -183,6 +187,16 @@ class Control(wiring.Component):
         return m
 
 
+def pick(m: Module, values: list[Signal], index, name: str):
+    """The value of this index, two cycles later: of each four one, then one of these."""
+    fours = [values[start:start + 4] for start in range(0, len(values), 4)]
+    of_fours = [Signal.like(four[0], name=f"{name}_of_four{n}", reset_less=True) for n, four in enumerate(fours)]
+    picked = Signal.like(values[0], name=name, reset_less=True)
+    m.d.sync += [one.eq(Array(four)[index[:2]]) for one, four in zip(of_fours, fours, strict=True)]
+    m.d.sync += picked.eq(Array(of_fours)[delay(m, index[2:], 1, f"{name}_four")])
+    return picked
+
+
 class Counters(wiring.Component):
     """The performance counters and their record for every finished layer.
 
@@ -191,7 +205,7 @@ class Counters(wiring.Component):
     Members: ``clear`` (strobe), ``increments`` (one amount for each of :data:`hw.registers.COUNTERS`, 16 bits each),
     ``ahead`` (level: what is read of :data:`AHEAD` is counted when this falls, for the layer that it belongs to),
     ``layer_done`` (strobe: record), ``recording`` (level: counters that the next layer's loading changes are still to
-    be recorded), ``index``, ``profile``, ``value`` (read: a word two cycles later).
+    be recorded), ``index``, ``profile``, ``value`` (read: a word three cycles later).
     """
 
     def __init__(self, *, layers: int):
@@ -224,9 +238,11 @@ class Counters(wiring.Component):
         layer, position = Signal(range(max(2, self.layers))), Signal(range(PROFILE_WORDS), init=len(COUNTERS))
         active, last_counted = position != len(COUNTERS), Signal()
         m.d.sync += last_counted.eq(self.layer_done)
+        place, write_enable = (delay(m, value, 2, name) for value, name in (
+            (layer * PROFILE_WORDS + position, "place"), (active, "write_enable")))
         m.d.comb += [
-            write.addr.eq(layer * PROFILE_WORDS + position), write.data.eq(Array(values)[position]),
-            write.en.eq(active), self.recording.eq(last_counted | (position < PROFILE_HOLD)),
+            write.addr.eq(place), write.data.eq(pick(m, values, position, "recorded")), write.en.eq(write_enable),
+            self.recording.eq(last_counted | (position < PROFILE_HOLD)),
             read.addr.eq(self.index), read.en.eq(1),
         ]
         with m.If(self.clear):
@@ -237,7 +253,9 @@ class Counters(wiring.Component):
             m.d.sync += position.eq(position + 1)
             with m.If(position == len(COUNTERS) - 1):
                 m.d.sync += layer.eq(layer + 1)
-        counter, from_profile = Signal(32), Signal()
-        m.d.sync += [counter.eq(Array(values)[self.index[:5]]), from_profile.eq(self.profile)]
-        m.d.sync += self.value.eq(Mux(from_profile, read.data, counter))
+        record, from_profile = Signal(32), delay(m, self.profile, 2, "from_profile")
+        m.d.sync += [
+            record.eq(read.data),
+            self.value.eq(Mux(from_profile, record, pick(m, values, self.index[:5], "counter"))),
+        ]
         return m

@@ -116,8 +116,8 @@ class Drain(wiring.Component):
         ]
         m.d.sync += [full_chunks.eq(self.chunks_of(descriptor.tile_positions)),
                      last_chunks.eq(self.chunks_of(descriptor.last_rows))]
-        due = Signal()
-        self.build_array_free(m, begin=begin & ~vector, due=due, columns=columns, tile_chunks=tile_chunks)
+        due, array_begins = Signal(), Signal()
+        self.build_array_free(m, begin=array_begins, due=due, columns=columns, tile_chunks=tile_chunks)
 
         # The tile being read: chunks, columns.
         tile, reading, writes, final = Signal(Tile), Signal(), Signal(), Signal()
@@ -149,8 +149,9 @@ class Drain(wiring.Component):
                     m.d.sync += open_.eq(0)
 
         # Beginning a tile.
-        banks_loaded = Signal(range(3))
-        m.d.sync += banks_loaded.eq(banks_loaded + self.parameters_loaded - consumed)
+        banks_loaded, some_bank, banks_behind = Signal(range(3)), Signal(), Signal(range(3))
+        m.d.comb += banks_behind.eq(banks_loaded + self.parameters_loaded - consumed)
+        m.d.sync += [banks_loaded.eq(banks_behind), some_bank.eq(banks_behind != 0)]
         # The constants change when the group's last sums enter the requantizer.
         switch = Signal(Addition.LATENCY - 1)
         m.d.sync += switch.eq(Cat(consumed, switch))
@@ -165,15 +166,19 @@ class Drain(wiring.Component):
         with m.If(begin & writes):
             m.d.sync += [room.eq(rooms[1]), has_room.eq(rooms[2] >= 0)]
         # Behind nothing, or behind the tile being read, which may use up constants; worked out beside its last read.
-        alone, behind = (Signal(name=n) for n in ("alone", "behind"))
+        alone, behind, turn = (Signal(name=n) for n in ("alone", "behind", "turn"))
         m.d.comb += [
             writes.eq(next_tile.last_pass & descriptor.sum_end),
-            alone.eq(~reading & (~writes | (has_room & (banks_loaded != 0)))),
-            behind.eq(~ends_band & (~writes | (has_room & Mux(uses_constants, banks_loaded[1], banks_loaded != 0)))),
-            begin.eq(open_ & Mux(vector, self.i_vector.valid, due) & (alone | (behind & last_read))),
-            self.i_vector.ready.eq(begin & vector),
+            alone.eq(~reading & (~writes | (has_room & some_bank))),
+            behind.eq(~ends_band & (~writes | (has_room & Mux(uses_constants, banks_loaded[1], some_bank)))),
+            turn.eq(open_ & (alone | (behind & last_read))),
+            begin.eq(Mux(vector, self.i_vector.valid, due) & turn), array_begins.eq(~vector & due & turn),
+            self.i_vector.ready.eq(vector & turn),
         ]
+        # The vector unit's next sums, from the last chunk of those in work on: taken or not, they are there.
         held = Signal(32 * lanes * config.vector_chunks, reset_less=True)
+        with m.If(~reading | chunks_left.last):
+            m.d.sync += held.eq(self.i_vector.payload)
         with m.If(begin):
             m.d.sync += [
                 reading.eq(1), tile.eq(next_tile), final.eq(writes), chunk.eq(0), chunks_of_tile.eq(tile_chunks),
@@ -182,8 +187,6 @@ class Drain(wiring.Component):
                 uses_constants.eq(next_tile.ends_group & descriptor.sum_end),
                 ends_band.eq(next_tile.ends_group & next_tile.last_group),
             ]
-            with m.If(vector):
-                m.d.sync += held.eq(self.i_vector.payload)
             with m.If(writes):
                 m.d.sync += tile_offset.eq(tile_offset + descriptor.tile_positions)
 

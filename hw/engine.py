@@ -257,14 +257,14 @@ class Core(wiring.Component):
         quiet, scheduler_idle = Signal(), Signal()
         m.d.sync += [quiet.eq(scheduler.idle & drain.idle & write_back.idle & writer.idle & ~self.recording),
                      scheduler_idle.eq(scheduler.idle)]
+        m.d.sync += self.axi_idle.eq(reader.idle & writer.idle)
         m.d.sync += self.progress.eq(
             scheduler.issue | write_back.read_enable | ranking.waiting | drain.write_enable)
         m.d.comb += [
             loader.quiet.eq(quiet), loader.scheduler_idle.eq(scheduler_idle),
             self.finished.eq(loader.finished & quiet), self.invalid.eq(loader.invalid),
             self.outside.eq(reader.outside | writer.outside), self.read_failed.eq(reader.failed),
-            self.write_failed.eq(writer.failed), self.axi_idle.eq(reader.idle & writer.idle),
-            self.layer_done.eq(write_back.layer_done), self.ahead.eq(loader.ahead),
+            self.write_failed.eq(writer.failed), self.layer_done.eq(write_back.layer_done), self.ahead.eq(loader.ahead),
         ]
 
         # What happened in this cycle, for the counters.

@@ -215,9 +215,14 @@ class Loader(wiring.Component):
         checks += [descriptor[name][:bits] != 0 for name, bits in aligned.items()]
         checks += [address[:4] != 0]
         of_whole_groups, malformed = Signal(32, reset_less=True), Signal()
-        m.d.sync += of_whole_groups.eq(descriptor.group_columns * descriptor.out_groups)
-        checks += [descriptor.first_channel + of_whole_groups + descriptor.last_columns
-                   > descriptor.out_channels + descriptor.group_columns]
+        of_others, most = Signal(17, reset_less=True), Signal(17, reset_less=True)
+        m.d.sync += [
+            # Columns that are more than there are have a check of their own.
+            of_whole_groups.eq(descriptor.group_columns[:config.columns.bit_length()] * descriptor.out_groups),
+            of_others.eq(descriptor.first_channel + descriptor.last_columns),
+            most.eq(descriptor.out_channels + descriptor.group_columns),
+        ]
+        checks += [of_whole_groups + of_others > most]
         flags = Signal(len(checks), reset_less=True)
         m.d.sync += [flags[i].eq(check) for i, check in enumerate(checks)]
         m.d.sync += malformed.eq(flags.any())
@@ -249,7 +254,7 @@ class Loader(wiring.Component):
         m.d.sync += banks_free.eq(banks_free + self.parameters_freed - bank_taken)
 
         job, segment = self.o_job, self.o_segment
-        strips_after, groups_after = (Signal(16, name=f"{n}_after", reset_less=True) for n in ("strips", "groups"))
+        strips, groups = (Countdown(16, name=name) for name in ("strips", "groups"))
         strips_begun, strips_ended, groups_begun = Signal(), Signal(), Signal()
         strip_base, weight_base, parameter_base, block_mask_base = (Signal(32, name=n, reset_less=True) for n in (
             "strip_base", "weight_base", "parameter_base", "block_mask_base"))
@@ -262,19 +267,21 @@ class Loader(wiring.Component):
             self.operand.eq(second), self.capture.eq(self.blocks | descriptor.list_once),
             self.ahead.eq(ahead & ~offering),
         ]
-        last_strip, last_group = strips_after == 0, groups_after == 0
+        last_strip, last_group = strips.last, groups.last
         columns = Mux(last_group, descriptor.last_columns, descriptor.group_columns)
         block = Mux(last_group, descriptor.weight_block_last, descriptor.weight_block)
-        check_wait = Signal(2)
+        check_wait, none_left = Signal(2), Signal()
+        m.d.sync += [self.build.eq(0), self.build_all.eq(0)]
 
         with m.FSM():
             with m.State("IDLE"):
-                m.d.sync += [address.eq(self.program_address), left.eq(self.program_length)]
+                m.d.sync += [address.eq(self.program_address), left.eq(self.program_length),
+                             none_left.eq(self.program_length == 0)]
                 with m.If(self.start):
                     m.next = "NEXT"
             with m.State("NEXT"):
                 m.d.sync += received.eq(0)
-                with m.If(left == 0):
+                with m.If(none_left):
                     m.d.comb += self.finished.eq(1)
                 with m.Else():
                     m.next = "FETCH"
@@ -286,7 +293,7 @@ class Loader(wiring.Component):
                     segment.p.bytes.eq(DESCRIPTOR_BYTES),
                 ]
                 with m.If(segment.ready):
-                    m.d.sync += [address.eq(address + DESCRIPTOR_BYTES), left.eq(left - 1)]
+                    m.d.sync += [address.eq(address + DESCRIPTOR_BYTES), left.eq(left - 1), none_left.eq(left == 1)]
                     m.next = "RECEIVE"
             with m.State("RECEIVE"):
                 m.d.sync += check_wait.eq(2)
@@ -295,7 +302,7 @@ class Loader(wiring.Component):
             with m.State("CHECK"):
                 m.d.sync += [
                     check_wait.eq(check_wait - 1),
-                    strips_after.eq(descriptor.strips - 1), groups_after.eq(descriptor.out_groups - 1),
+                    *strips.start(descriptor.strips), *groups.start(descriptor.out_groups),
                     strips_begun.eq(0), strips_ended.eq(0), groups_begun.eq(0),
                     rows_left.eq(~descriptor.act_resident), second.eq(0), ahead.eq(0),
                     offered.eq(0), offering.eq(0),
@@ -319,11 +326,10 @@ class Loader(wiring.Component):
                         m.d.sync += offering.eq(1)
                         m.next = "ACTIVATIONS"
                     with m.Else():
-                        m.d.comb += [self.build.eq(1), self.build_all.eq(descriptor.mask_source == MaskSource.ALL)]
+                        m.d.sync += [self.build.eq(1), self.build_all.eq(descriptor.mask_source == MaskSource.ALL)]
                         m.next = "MASK"
                 with m.Elif(descriptor.weights_ahead & self.list_done):
-                    m.d.comb += [self.build.eq(1), self.build_all.eq(1)]
-                    m.d.sync += ahead.eq(1)
+                    m.d.sync += [self.build.eq(1), self.build_all.eq(1), ahead.eq(1)]
                     m.next = "MASK"
             with m.State("MASK"):
                 source = Mux(second, descriptor.mask_source_2, descriptor.mask_source)
@@ -341,7 +347,7 @@ class Loader(wiring.Component):
                     with m.Elif(descriptor.act_resident):
                         m.next = "BLOCKS"
             with m.State("SECOND_OPERAND"):
-                m.d.comb += [self.build.eq(1), self.build_all.eq(descriptor.mask_source_2 == MaskSource.ALL)]
+                m.d.sync += [self.build.eq(1), self.build_all.eq(descriptor.mask_source_2 == MaskSource.ALL)]
                 m.next = "MASK"
             with m.State("ACTIVATIONS"):
                 m.d.comb += [
@@ -355,7 +361,7 @@ class Loader(wiring.Component):
                 ]
                 with m.If(job.ready):
                     m.d.sync += [
-                        strips_after.eq(strips_after - 1), strips_begun.eq(1), strips_ended.eq(last_strip),
+                        *strips.step(), strips_begun.eq(1), strips_ended.eq(last_strip),
                         strip_base.eq(strip_base + descriptor.strip_pitch),
                         strip_destination.eq(strip_destination + descriptor.strip_bytes),
                     ]
@@ -376,8 +382,7 @@ class Loader(wiring.Component):
                 with m.If(~descriptor.lists | descriptor.list_once):
                     m.next = "PARAMETERS"
                 with m.Elif(self.list_free & self.list_done):
-                    m.d.comb += self.build.eq(1)
-                    m.d.sync += self.blocks.eq(1)
+                    m.d.sync += [self.build.eq(1), self.blocks.eq(1)]
                     m.next = "BLOCK_MASK"
             with m.State("BLOCK_MASK"):
                 m.d.comb += [
@@ -424,7 +429,7 @@ class Loader(wiring.Component):
                 with m.If(last_group):
                     m.next = "HAND_OVER"
                 with m.Else():
-                    m.d.sync += [groups_after.eq(groups_after - 1), groups_begun.eq(1),
+                    m.d.sync += [*groups.step(), groups_begun.eq(1),
                                  weight_base.eq(weight_base + descriptor.weight_group)]
                     m.next = "BLOCKS"
             with m.State("HAND_OVER"):

@@ -38,6 +38,7 @@ class Multipliers:
     """
 
     FACTOR_BITS = 16
+    DIGIT_BITS = 4
 
     def __init__(self, m: Module, platform, *, blocks: int | None = None):
         self._m, self._technology = m, technology_of(platform)
@@ -77,16 +78,19 @@ class Multipliers:
         return product
 
     def summands(self, a: Value, b: Value, *, name: str) -> list[Value]:
-        """The product as values to be added, for whom adds anyway: one of a block; two where it is the operator's.
+        """The product as values to be added, for whom adds anyway: one of a block, several where it is the operator's.
 
-        What is made of logic is then half as high: ``a`` times the lower and times the upper half of ``b``.
+        What is made of logic is then lower: ``a`` times :attr:`DIGIT_BITS` bits of ``b`` each.
         """
         if self._technology is not Technology.GENERIC and self._left != 0:
             return [self.product(a, b, name=name)]
-        middle = len(b) // 2
-        upper = b[middle:].as_signed() if b.shape().signed else b[middle:]
-        return [self.product(a, half, name=f"{name}_{part}") << shift
-                for part, half, shift in (("lower", b[:middle], 0), ("upper", upper, middle))]
+        summands = []
+        for start in range(0, len(b), self.DIGIT_BITS):
+            digit = b[start:start + self.DIGIT_BITS]
+            if b.shape().signed and start + self.DIGIT_BITS >= len(b):
+                digit = digit.as_signed()
+            summands.append(self.product(a, digit, name=f"{name}_digit{start // self.DIGIT_BITS}") << start)
+        return summands
 
     def _ports(self, *, pair: bool, shapes: tuple[Shape, Shape], registers: tuple[bool, bool], enable: Value | None,
                name: str):

@@ -29,6 +29,11 @@ class Step(data.Struct):
     last: 1
 
 
+def as_many(taps):
+    """At most as many as a step of the vector unit takes."""
+    return Mux(taps >= VECTOR_TAPS, VECTOR_TAPS, taps)
+
+
 class TapWalk(wiring.Component):
     """Slabs, rows of taps, taps; where there is no slab, one step without taps.
 
@@ -74,18 +79,17 @@ class TapWalk(wiring.Component):
             m.d.sync += [valid.eq(self.i_run.valid), run.eq(next_run)]
 
         # Taps of the row behind the step: how many, none, as many as a step takes. A row begins with ``row_taps``.
-        rest, row_ends, full = Signal(8), Signal(), Signal()
+        rest, row_ends = Signal(8), Signal()
         row_taps, row_rest, one_step = Signal(range(VECTOR_TAPS + 1)), Signal(8), Signal()
         at_once = Mux(self.vector, VECTOR_TAPS, 1)
         one_step_now = descriptor.kernel_w <= at_once
         taps = Mux(one_step_now, descriptor.kernel_w, at_once)
         m.d.sync += [row_taps.eq(taps), row_rest.eq(descriptor.kernel_w - taps), one_step.eq(one_step_now)]
-        # Weights of the step that follows: of as many taps as it has, or as many as of the run's other steps.
-        next_taps, varies = Signal.like(step.taps), Signal()
-        m.d.comb += [
-            next_taps.eq(Mux(row_ends, row_taps, Mux(full, VECTOR_TAPS, rest))),
-            self.next_weights.eq(Mux(varies, next_taps, run.weights)),
-        ]
+        # The step that follows: its taps; weights of as many as it has, or as many as of the run's other steps.
+        following, row_following, varies = Signal.like(step.taps), Signal.like(step.taps), Signal()
+        following_weights = Signal.like(run.weights)
+        m.d.sync += row_following.eq(Mux(one_step_now, taps, as_many(descriptor.kernel_w - taps)))
+        m.d.comb += self.next_weights.eq(following_weights)
         with m.If(load):
             m.d.comb += self.next_weights.eq(Mux(self.i_run.valid, next_run.weights, 0))
 
@@ -98,10 +102,12 @@ class TapWalk(wiring.Component):
         row_count = Mux(descriptor.add, 2, descriptor.kernel_h)
         m.d.sync += one_row.eq(row_count == 1)
 
+        def follows(taps, varies=varies, run=run):
+            return [following.eq(taps), following_weights.eq(Mux(varies, taps, run.weights))]
+
         def start_row(offset):
             return [step.offset.eq(offset), row_offset.eq(offset), step.phase_x.eq(descriptor.phase_x),
-                    step.x.eq(descriptor.tap_x), step.taps.eq(row_taps), rest.eq(row_rest), row_ends.eq(one_step),
-                    full.eq(row_rest >= VECTOR_TAPS)]
+                    step.x.eq(descriptor.tap_x), step.taps.eq(row_taps), rest.eq(row_rest), row_ends.eq(one_step)]
 
         def start_slab(offset):
             return [*start_row(offset), slab.eq(offset), step.phase_y.eq(descriptor.phase_y),
@@ -118,8 +124,9 @@ class TapWalk(wiring.Component):
             m.d.sync += step.first.eq(load & next_run.first)
             with m.If(load):
                 ends((one_step & one_row & (next_run.channels == 1)) | empty, next_run)
-                m.d.sync += [*start_slab(next_run.offset), *slabs.start(next_run.channels),
-                             varies.eq(self.vector & (next_run.weights != 0))]
+                now_varies = self.vector & (next_run.weights != 0)
+                m.d.sync += [*start_slab(next_run.offset), *slabs.start(next_run.channels), varies.eq(now_varies),
+                             *follows(row_following, now_varies, next_run)]
                 with m.If(empty):
                     m.d.sync += step.taps.eq(0)
             with m.Elif(~row_ends):
@@ -128,7 +135,8 @@ class TapWalk(wiring.Component):
                 with m.If(self.vector):
                     m.d.sync += [
                         step.offset.eq(step.offset + VECTOR_TAPS), step.x.eq(step.x + VECTOR_TAPS),
-                        step.taps.eq(next_taps), rest.eq(rest - VECTOR_TAPS), full.eq(rest >= 2 * VECTOR_TAPS),
+                        step.taps.eq(following), rest.eq(rest - VECTOR_TAPS),
+                        *follows(Mux(rest <= VECTOR_TAPS, row_taps, as_many(rest - VECTOR_TAPS))),
                     ]
                 with m.Else():
                     m.d.sync += [
@@ -141,9 +149,9 @@ class TapWalk(wiring.Component):
                 m.d.sync += [
                     *start_row(row_offset + Mux(y_wraps, descriptor.step_y_wrap, descriptor.step_y)), *rows.step(),
                     step.phase_y.eq(Mux(y_wraps, 0, step.phase_y + 1)), step.y.eq(step.y + (y_wraps & ~descriptor.add)),
-                    step.operand.eq(descriptor.add),
+                    step.operand.eq(descriptor.add), *follows(row_following),
                 ]
             with m.Else():
                 ends(one_step & one_row & slabs.before_last)
-                m.d.sync += [*start_slab(slab + descriptor.slab_bytes), *slabs.step()]
+                m.d.sync += [*start_slab(slab + descriptor.slab_bytes), *slabs.step(), *follows(row_following)]
         return m

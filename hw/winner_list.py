@@ -54,7 +54,7 @@ class WinnerList(wiring.Component):
     o_run:
         The runs in channel order, counted from channel ``skip``.
     exhausted:
-        The list is complete and every run has been taken since ``rewind``.
+        The list is complete and every run has been taken since ``rewind``, a cycle later.
     done, winners:
         The list is complete; the number of winners.
     chunk_taken, chunk_base, chunk_bits:
@@ -216,8 +216,9 @@ class WinnerList(wiring.Component):
         reads, offers = ~reading | ~out.valid | out.ready, ~out.valid | out.ready
         m.d.comb += [
             read.addr.eq(index), read.en.eq(reads),
-            self.exhausted.eq(self.done & ~reading & ~out.valid & (index == built)),
         ]
+        m.d.sync += self.exhausted.eq(
+            self.done & ~reading & ~out.valid & (index == built) & ~self.rewind & ~self.build)
         with m.If(offers):
             m.d.sync += [out.valid.eq(reading), out.payload.eq(read.data)]
         with m.If(reads):

@@ -13,11 +13,11 @@ WRITE_LATENCY = 8
 # Loading.
 ISSUE_TO_BEAT = READ_LATENCY + 2
 """hw/reader.py: from a burst's issue to its first beat behind the reader's register."""
-PROGRAM_START = 4
+PROGRAM_START = 5
 """hw/control.py, hw/loader.py: from the first counted cycle to the first descriptor's burst."""
 CHECK = 5
 """hw/loader.py: from a descriptor's last beat to WAIT."""
-WAIT_TO_LIST = 2
+WAIT_TO_LIST = 3
 """hw/loader.py, hw/winner_list.py: from WAIT to the mask's burst, or the list of all channels."""
 LIST = 5
 """hw/winner_list.py: from the mask's first beat to the complete list, its chunks and runs apart; the words behind the
@@ -26,27 +26,27 @@ RUNS_AHEAD = 3
 """hw/run_stream.py: runs of a list on their way to the scheduler, behind which the list is no longer needed."""
 LIST_TO_TAP = 4
 """hw/run_stream.py, hw/scheduler.py: from a group's complete list to its first tap."""
-RUN_TO_BURST = 6
+RUN_TO_BURST = 7
 """hw/winner_list.py, hw/loader.py: from the complete list to its last run's burst."""
 WALK = 8
 """hw/loader.py: from a job's start to its first burst."""
-EMPTY_WALK = 4
+EMPTY_WALK = 5
 """hw/loader.py: the same to the mark where no channel takes part."""
-EMPTY_STRIP = 2
+EMPTY_STRIP = 3
 """hw/loader.py: from one strip's mark to the next one's, where no channel takes part."""
 NEXT_JOB = 3
 """hw/loader.py: from the end of a group's job to the constants that follow, at the earliest."""
 NO_WEIGHTS = 4
 """hw/loader.py: from a group's constants to those that follow, where no weights are read."""
-EMPTY_WEIGHTS = 5
+EMPTY_WEIGHTS = 6
 """hw/loader.py: the same where no channel takes part."""
 NEXT_DESCRIPTOR = 1
 """hw/loader.py: what the next descriptor is later than constants would be."""
-ACCEPTED_TO_FETCH = 4
+ACCEPTED_TO_FETCH = 5
 """hw/loader.py: from the scheduler's taking a descriptor to the burst of the next one."""
 CONSTANTS = 3
 """hw/requantize.py, hw/drain.py: from the last beat of constants to the first sums that may be read."""
-CONSTANTS_FREED = 2
+CONSTANTS_FREED = 3
 """hw/drain.py, hw/loader.py: from behind a group's last sums to the burst of constants in their place."""
 
 # Computing.
@@ -59,7 +59,7 @@ START_TO_TAP = 4
 where its activations come later."""
 STRIP_TO_TAKE = 4
 """hw/unpacker.py, hw/scheduler.py: from a strip's mark to the cycle before the scheduler may take it."""
-EMPTY_LIST_TO_MARK = 3
+EMPTY_LIST_TO_MARK = 4
 """hw/loader.py: from the complete list to the mark of a strip that no channel takes part in."""
 MARK_TO_BEAT = 3
 """hw/reader.py: from the issue of a mark that follows no data to its coming."""

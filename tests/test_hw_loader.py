@@ -222,7 +222,6 @@ class Machine:
         self.fetched = self.offered = 0
         self.slots = []
         self.banks, self.list_wait, self.in_work, self.results = PARAMETER_BANKS, 0, False, False
-        self.built = False
 
     async def run(self, ctx) -> None:
         loader = self.loader
@@ -262,17 +261,13 @@ class Machine:
             self.results = False
 
     def check_build(self, ctx) -> None:
-        """A new list, only when the one before is complete; a cycle later the loader says what for."""
+        """A new list, only when the one before is complete; the loader says what for."""
         loader = self.loader
-        if self.built:
-            self.events[-1] += (ctx.get(loader.blocks),)
-            fields = self.program[self.fetched - 1]
-            assert ctx.get(loader.capture) == (ctx.get(loader.blocks) or fields["list_once"])
-        self.built = ctx.get(loader.build)
-        if self.built:
+        if ctx.get(loader.build):
             assert self.list_wait == 0
             every, fields = ctx.get(loader.build_all), self.program[self.fetched - 1]
-            self.events.append(("build", every, ctx.get(loader.operand)))
+            assert ctx.get(loader.capture) == (ctx.get(loader.blocks) or fields["list_once"])
+            self.events.append(("build", every, ctx.get(loader.operand), ctx.get(loader.blocks)))
             self.list_wait = 3 if every else -1
         if ctx.get(loader.ahead):
             self.aheads.add(self.fetched - 1)

@@ -109,10 +109,10 @@ def seen(beat) -> dict[str, int]:
             "start": beat.start, "strip_end": beat.strip_end}
 
 
-@pytest.mark.parametrize("axi_bytes", [8, 16])
+@pytest.mark.parametrize(("axi_bytes", "outstanding"), [(8, 4), (16, 4), (8, 2), (8, 3)])
 @pytest.mark.parametrize(("memory_share", "taker_share"), [(1, 1), (0.4, 1), (1, 0.4), (0.6, 0.6)])
-def test_beats_come_back_in_order_with_their_labels(axi_bytes, memory_share, taker_share):
-    component, random = make(axi_bytes), Random(f"{axi_bytes} {memory_share} {taker_share}")
+def test_beats_come_back_in_order_with_their_labels(axi_bytes, outstanding, memory_share, taker_share):
+    component, random = make(axi_bytes, outstanding), Random(f"{axi_bytes} {memory_share} {taker_share}")
     memory = Memory(component, random, memory_share)
     segments = random_segments(random, 40)
     expected = [beat for request in segments for beat in beats_of(request, axi_bytes)]
