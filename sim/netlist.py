@@ -11,17 +11,17 @@ from pathlib import Path
 
 from amaranth.back import rtlil
 
-from hw.boards.flow import SYNTHESIS as ECP5_SYNTHESIS
+from hw.boards.flow import synthesis
 from hw.collisions import undefine_collisions
 from hw.engine import Engine
 from hw.technology import Technology
 from sim.verilator import SimulationError, cache_folder, digest, locked
 
 SYNTHESIS = {
-    Technology.ECP5: f"{ECP5_SYNTHESIS} -top winnow",
+    Technology.ECP5: "; ".join(synthesis("winnow")),
     Technology.ICE40UP: "synth_ice40 -device u -top winnow",
 }
-"""Yosys' command; multiplier blocks are those that the engine instantiates."""
+"""Yosys' commands; multiplier blocks are those that the engine instantiates."""
 
 MODELS = {
     Technology.ECP5: ("ecp5/cells_sim.v", "ecp5/common_sim.vh", "ecp5/ccu2c_sim.vh"),

@@ -14,13 +14,13 @@ from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from hw.boards.flow import NEXTPNR, SYNTHESIS, YOSYS
+from hw.boards.flow import NEXTPNR, YOSYS, synthesis
 from hw.boards.logic_tiles import LogicTiles
 from hw.boards.presets import BOARDS
 from hw.boards.refinement import Refinement, refine
 from hw.boards.sdram import SdramSignature
 from hw.boards.system import LEDS
-from hw.boards.timing import TimingGraph, wire_delay
+from hw.boards.timing import CLOCK_PINS, TimingGraph, wire_delay
 from hw.boards.ulx3s import Ulx3s, board_clock, translate
 
 BOARD = BOARDS["ulx3s-12f"]
@@ -68,7 +68,7 @@ class Stages(wiring.Component):
         m = Module()
         value = Signal(16)
         m.d.sync += value.eq(Cat(self.rx, value))
-        for number in range(8):
+        for number in range(7):
             reset = Signal(name=f"reset{number}")
             m.d.sync += reset.eq(value[number] & value[15])
             stage = Stage(number)
@@ -100,7 +100,7 @@ def placed(tmp_path_factory):
             Ulx3s(board=BOARD, config=BOARD.config, dividers=board_clock(BOARD, 100)), BOARD)
     (folder / "top.il").write_text(text)
     (folder / "top.lpf").write_text(constraints)
-    (folder / "top.ys").write_text(f"read_rtlil top.il\n{SYNTHESIS} -top top\nwrite_json top.json\n")
+    (folder / "top.ys").write_text("\n".join(["read_rtlil top.il", *synthesis("top"), "write_json top.json", ""]))
     run(YOSYS, folder, "-q", "top.ys")
     run(NEXTPNR, folder, *OPTIONS, "--json", "top.json", "--no-route", "--write", "placed.json", "--sdf", "placed.sdf")
     return folder
@@ -302,3 +302,26 @@ def test_the_density_is_counted_around_each_tile(tiles):
     for x, y in product(range(0, width, 3), range(0, height, 3)):
         around = slice(max(x - 2, 0), x + 3), slice(max(y - 2, 0), y + 3)
         assert found[x, y] == pytest.approx(taken[around].sum() / 8 / max(1, logic[around].sum()))
+
+
+def test_wires_are_spread_over_the_boxes_of_nets(placed, tiles):
+    """The demand of each net by its cells' coordinates in the file, the mean over the square around a tile."""
+    places, nets = {}, defaultdict(list)
+    for name, cell in cells_of(placed / "placed.json").items():
+        places[name] = tuple(map(int, re.match(r"X(\d+)/Y(\d+)", cell["attributes"]["NEXTPNR_BEL"]).groups()))
+        for pin, bits in cell["connections"].items():
+            if bits and pin not in CLOCK_PINS | {"FCI", "FCO"}:
+                nets[bits[0]].append(name)
+    demand = np.zeros(tiles.logic.shape)
+    for names in nets.values():
+        if len(names) > 1:
+            columns, rows = zip(*(places[name] for name in names), strict=True)
+            wide, tall = max(columns) - min(columns) + 1, max(rows) - min(rows) + 1
+            branches = (len(names) / 3) ** 0.5 if len(names) > 3 else 1
+            demand[min(columns):max(columns) + 1, min(rows):max(rows) + 1] += (
+                branches * (wide + tall - 1) / (wide * tall))
+    found, (width, height) = tiles.wires(2), tiles.logic.shape
+    for x, y in ((0, 0), (5, 9), (20, 20), (width - 1, height - 1)):
+        around = demand[max(x - 2, 0):x + 3, max(y - 2, 0):y + 3].sum() / 25
+        assert found[x, y] == pytest.approx(around, abs=1e-9)
+    assert demand.max() > 1

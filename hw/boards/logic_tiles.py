@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from .timing import CLOCK_PINS
+
 SLOTS = 8
 """Of a tile of logic: four slices, each of two LUTs with a register behind each."""
 RAM_WRITE_SLICE = 2
@@ -16,6 +18,14 @@ WEAK = 1
 """nextpnr's strength of cells that a placer put where they are; more where they were told to be."""
 
 _BEL = re.compile(r"X(\d+)/Y(\d+)/(?:SLICE([A-D])\.(K|FF)([01])|(.+))")
+
+
+def _around(values, radius: int):
+    """[x, y]: the sum over a square around each."""
+    for _ in range(2):
+        before = np.pad(values, ((radius + 1, radius), (0, 0))).cumsum(0)
+        values = (before[2 * radius + 1:] - before[:-2 * radius - 1]).T
+    return values
 
 
 class LogicTiles:
@@ -78,6 +88,7 @@ class LogicTiles:
         for row in self.logic.T:
             if len(used := np.flatnonzero(row)):
                 row[used[0]:used[-1] + 1] = True
+        self._find_nets()
         self.groups, self.group, self.offset = [], np.full(count, -1), np.zeros(count, int)
         self.kinds = []
         self._make_groups([mode == "LOGIC" for mode in modes])
@@ -140,13 +151,25 @@ class LogicTiles:
 
     def density(self, radius: int):
         """[x, y]: the share of LUTs that are taken, of the tiles of logic in a square around each."""
-        def around(counts):
-            for _ in range(2):
-                before = np.pad(counts, ((radius + 1, radius), (0, 0))).cumsum(0)
-                counts = (before[2 * radius + 1:] - before[:-2 * radius - 1]).T
-            return counts
+        return (_around((self._luts >= 0).sum(2) / SLOTS, radius)
+                / np.maximum(_around(self.logic.astype(float), radius), 1))
 
-        return around((self._luts >= 0).sum(2) / SLOTS) / np.maximum(around(self.logic.astype(float)), 1)
+    def wires(self, radius: int):
+        """[x, y]: the wires that a tile needs, in the mean over a square around each.
+
+        Those of a net are spread over its bounding box: half its perimeter, times the square root of a third of its
+        cells where it has many, over its area (Spindler and Johannes, "Fast and accurate routing demand estimation for
+        efficient routability-driven placement", DATE 2007).
+        """
+        (left, right), (low, high) = (
+            (np.minimum.reduceat(at[self._of_nets], self._first_of_net),
+             np.maximum.reduceat(at[self._of_nets], self._first_of_net) + 1) for at in (self.x, self.y))
+        wide, tall = right - left, high - low
+        demand = self._branches * (wide + tall - 1) / (wide * tall)
+        corners = np.zeros(np.add(self.logic.shape, 1))
+        for x, y, sign in ((left, low, 1), (right, low, -1), (left, high, -1), (right, high, 1)):
+            np.add.at(corners, (x, y), sign * demand)
+        return _around(corners.cumsum(0).cumsum(1)[:-1, :-1], radius) / (2 * radius + 1) ** 2
 
     def in_the_way(self, group: int, x: int, y: int, slot: int) -> set[int] | None:
         """Groups in the slots that a group would take; None where one of them stays."""
@@ -182,6 +205,19 @@ class LogicTiles:
             attributes = self._cells[self.names[number]]["attributes"]
             attributes["NEXTPNR_BEL"] = f"X{self.x[number]}/Y{self.y[number]}/{bel}"
         path.write_text(json.dumps(self._document))
+
+    def _find_nets(self) -> None:
+        """Cells of the nets that are routed one behind the other, where each begins, and what branches add."""
+        nets = {}
+        for number, cell in enumerate(self._cells.values()):
+            for pin, bits in cell["connections"].items():
+                if bits and pin not in CLOCK_PINS and pin not in ("FCI", "FCO"):
+                    nets.setdefault(bits[0], []).append(number)
+        nets = [cells for cells in nets.values() if len(cells) > 1]
+        sizes = np.array([len(cells) for cells in nets], dtype=int)
+        self._of_nets = np.array([cell for cells in nets for cell in cells], dtype=int)
+        self._first_of_net = np.cumsum(sizes) - sizes
+        self._branches = np.where(sizes < 4, 1, np.sqrt(sizes / 3))
 
     def _make_groups(self, is_lut: list[bool]) -> None:
         drivers = {net: cell for cell, kind in enumerate(self._types) if kind == "TRELLIS_COMB"

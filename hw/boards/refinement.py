@@ -24,8 +24,12 @@ WIRE_COST = 2e-4
 """Of a picosecond of any wire: what is fast enough is not lengthened for nothing, as wires are scarce."""
 WIRE_PULL = 2e-2
 """Of any wire, as a part of that of the slowest path, while cells move together: for the same reason."""
-CROWDED, CROWD_RADIUS, CROWDING = 0.75, 3, 3
-"""Share of the LUTs around a tile that can be taken before wires become scarce; cost where all are."""
+CROWD_RADIUS, CROWDING = 3, 3
+"""Tiles to each side that count as around one; what a place costs where all there is taken."""
+CROWDED = 0.75
+"""Share of the LUTs around a tile that can be taken before it costs more."""
+SCARCE, NONE_LEFT = 110, 135
+"""Wires of a tile around one that can be needed before it costs more; and where all there are."""
 MOST_CONNECTIONS = 60
 """Of a group, the slowest, that are looked at."""
 
@@ -98,7 +102,8 @@ class Refinement:
         self._delays = self.graph.delays(tiles.x, tiles.y)
         self._before, self._behind = self.graph.paths(self._delays)
         self._through = self._before + self._delays + self._behind
-        self._crowding = CROWDING * np.maximum(self.tiles.density(CROWD_RADIUS) - CROWDED, 0) ** 2 / (1 - CROWDED) ** 2
+        self._crowding = CROWDING * sum(np.maximum((taken - some) / (most - some), 0) ** 2 for taken, some, most in (
+            (tiles.density(CROWD_RADIUS), CROWDED, 1), (tiles.wires(CROWD_RADIUS), SCARCE, NONE_LEFT)))
         return float(self._through.max())
 
     def improve(self) -> None:
