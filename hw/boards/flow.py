@@ -118,7 +118,6 @@ def build(*, rtlil: str, constraints: str, name: str, options: Sequence[str], fr
         files = {suffix: f"seed{seed}.{suffix}" for suffix in ("config", "json", "log")}
         asked = frequency_mhz
         while True:
-            _ask(folder / "refined.json", asked)
             try:
                 _run(NEXTPNR, *always, "--json", "refined.json", "--no-pack", "--no-place",
                      "--textcfg", files["config"], "--report", files["json"], "--log", files["log"],
@@ -128,6 +127,7 @@ def build(*, rtlil: str, constraints: str, name: str, options: Sequence[str], fr
                 less = asked * LESS
                 progress(f"routing, seed {seed}", f"{asked:.1f} MHz are too fast, from the start for {less:.1f}")
                 asked = less
+                _ask(folder / "refined.json", asked)
         placement = read_report(folder / files["json"], seed=seed, asked=frequency_mhz)
         placements.append(placement)
         config = folder / files["config"]
