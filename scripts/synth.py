@@ -41,19 +41,17 @@ LOG_SECONDS = 30
 @click.option("--seed", "seeds", type=click.IntRange(0, 2**31 - 1), multiple=True, default=(1,), show_default=True,
               help="Of place and route; may be given several times: the best bitstream is kept.")
 @click.option("--placer", type=click.Choice(["heap", "static"]),
-              help="Of nextpnr: static takes longer and gives shorter wires in a large device.  "
+              help="Of nextpnr: static gives shorter wires, which may meet in too small a place.  "
                    "[default: the board's]")
-@click.option("--router", type=click.Choice(["router1", "router2"]),
-              help="Of nextpnr: router2 takes minutes where router1 may take an hour, and gives a slower clock.  "
-                   "[default: the board's]")
+@click.option("--router", type=click.Choice(["router1", "router2"]), default="router1", show_default=True,
+              help="Of nextpnr: router2 takes minutes where router1 may take an hour, and gives a slower clock.")
 @click.option("--layer", metavar="NETWORK/LAYER", default=DEFAULT_LAYER, show_default=True,
               help="The layer whose utilization makes effective of peak GOP/s.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), metavar="DIR",
               help="Folder of the bitstream and of what the tools write.  [default: build/BOARD]")
 @json_option
 def synth(board_name: str | None, verilog: Path | None, frequency: float | None, seeds: tuple[int, ...],
-          placer: str | None, router: str | None, layer: str, out: Path | None, json_path: Path | None,
-          **sizes) -> None:
+          placer: str | None, router: str, layer: str, out: Path | None, json_path: Path | None, **sizes) -> None:
     """Make a bitstream for a board with Yosys and nextpnr from PyPI, or write the engine as SystemVerilog.
 
     The bitstream has engine, memory controller and host link (docs/fpga.md). Whether the engine fits is said before the
@@ -73,8 +71,8 @@ def synth(board_name: str | None, verilog: Path | None, frequency: float | None,
     if verilog:
         _write_verilog(verilog, config)
     else:
-        board = replace(board, placer=placer or board.placer, router=router or board.router)
-        _synthesize(board, config, frequency or board.frequency_mhz, tuple(dict.fromkeys(seeds)), layer,
+        tools = ("--placer", placer or board.placer, "--router", router)
+        _synthesize(board, config, tools, frequency or board.frequency_mhz, tuple(dict.fromkeys(seeds)), layer,
                     out or Path("build") / board.name, json_path)
 
 
@@ -100,8 +98,8 @@ def _write_verilog(folder: Path, config: "EngineConfig") -> None:
                f"{len(text.splitlines()):,} lines")
 
 
-def _synthesize(board: "Board", config: "EngineConfig", frequency: float, seeds: tuple[int, ...], layer: str,
-                folder: Path, json_path: Path | None) -> None:
+def _synthesize(board: "Board", config: "EngineConfig", tools: tuple[str, ...], frequency: float,
+                seeds: tuple[int, ...], layer: str, folder: Path, json_path: Path | None) -> None:
     """What can be refused is refused before the tools run."""
     from hw.boards.flow import FlowError, ToolMissing, build, tool_versions
     from hw.boards.report import summary, summary_text
@@ -126,8 +124,7 @@ def _synthesize(board: "Board", config: "EngineConfig", frequency: float, seeds:
         rtlil, constraints = translate(Ulx3s(board=board, config=config, dividers=dividers), board)
         try:
             bitstream, placements = build(rtlil=rtlil, constraints=constraints, name=f"winnow-{board.name}",
-                                          options=(*board.nextpnr_options, "--placer", board.placer, "--router",
-                                                   board.router, "--tmg-ripup"),
+                                          options=(*board.nextpnr_options, *tools),
                                           frequency_mhz=float(dividers.output_hz / 10**6),
                                           places=floorplan(board.device, config, core=CORE), seeds=seeds,
                                           folder=folder, progress=progress)

@@ -179,16 +179,12 @@ def test_progress_of_nextpnr():
         "Info:   at iteration #5: temp = 0.000000, timing cost = 38, wirelen = 800",
         "Info: overlap: COMB=96.6%, FF=95.0%, RAM=86.8%, MUL=88.4%",
         "Info:     iter=23 wires=866644 overused=1338 overuse=1338 archfail=NA",
-        "Info:     iter=24 wires=866644 overused=7 overuse=7 tmgfail=1212 archfail=NA",
-        "Info:     iter=25 wires=866644 overused=7 overuse=7 tmgfail=0 archfail=NA",
         "Info: Routing 8000 arcs.",
         "Info:            |   (re-)routed arcs  |   delta    | remaining|       time spent     |",
         "Info:       1000 |      131        869 |  131   869 |      6000|       2.94       2.94|",
         "Info:       2000 |      231       1769 |  100   900 |      9000|       2.94       2.94|",
     )] == [None, "placing, iteration 12, wire length 81,040", "placing, refinement 5, wire length 800",
            "placing, 96.6 % of the LUT4s overlap", "routing, round 23, 1,338 wires used twice",
-           "routing, round 24, 7 wires used twice, 1,212 connections too slow",
-           "routing, round 25, 7 wires used twice",
            "routing, 8,000 arcs left", None, "routing, 6,000 arcs left, 25 % done",
            "routing, 9,000 arcs left, 0 % done"]
 
@@ -228,24 +224,6 @@ def test_the_best_of_several_seeds_is_kept(tmp_path, monkeypatch):
     assert [(one.seed, one.met) for one in placements] == [(2, True), (1, False), (3, True)]
     assert [one.reached for one in placements] == [1.1, 0.9, 1.0]
     assert not list(tmp_path.glob("seed*.config"))
-
-
-def test_a_router_that_is_asked_for_too_much_is_asked_for_less(tmp_path, monkeypatch, started):
-    """It rips up for as long as a connection is too slow; what the clocks are measured by stays what was asked for."""
-    code = (
-        "import json, sys, time; a = sys.argv; '--no-route' in a and sys.exit(); "
-        "mhz = float(json.load(open('refined.json'))['settings']['target_freq']) / 1e6; slow = mhz > 93; "
-        "[print(f'Info:     iter={n} wires=9 overused={n < 3:d} overuse=0 tmgfail={5 * slow} archfail=NA', flush=True) "
-        f"for n in range({flow.ROUNDS_TOO_SLOW} + 3)]; slow and time.sleep(600); "
-        "open(a[a.index('--textcfg') + 1], 'w').write(''); open(a[a.index('--report') + 1], 'w').write(json.dumps("
-        "{'fmax': {'clk': {'achieved': 94, 'constraint': mhz}}, 'utilization': {}, 'critical_paths': []}))")
-    seen = []
-    _, (placement,) = build_with(tmp_path, monkeypatch, nextpnr=Script(code), seeds=[1],
-                                 progress=lambda *what: seen.append(what))
-    assert placement.clocks == {"clk": Clock(achieved=94, asked=100)} and not placement.met
-    assert [detail for step, detail in seen if step == "routing, seed 1" and "MHz" in detail] == [
-        "100.0 MHz are too fast, from the start for 96.0", "96.0 MHz are too fast, from the start for 92.2"]
-    assert [process.returncode for process in started] == [0, 0, -9, -9, 0, 0]
 
 
 @pytest.mark.parametrize("tool, output, message", [

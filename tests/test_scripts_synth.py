@@ -134,7 +134,7 @@ def filled(config: EngineConfig, board: Board = BOARD) -> EngineConfig:
 
 def test_a_bitstream(asked, capsys, tmp_path):
     assert run("--board", "ulx3s-12f", "--seed", 1, "--seed", 3, "--seed", 1, "--frequency", 101,
-               "--placer", "static", "--router", "router2", "--json", "report.json") == 0
+               "--placer", "heap", "--router", "router2", "--json", "report.json") == 0
     captured = capsys.readouterr()
     translated, arguments = asked
     clock = pll_dividers(input_hz=25_000_000, output_hz=101e6)
@@ -142,8 +142,7 @@ def test_a_bitstream(asked, capsys, tmp_path):
     folder = tmp_path / "build" / "ulx3s-12f"
     assert {name: arguments[name] for name in ("rtlil", "constraints", "name", "options", "seeds")} == {
         "rtlil": "rtlil", "constraints": "constraints", "name": "winnow-ulx3s-12f", "seeds": (1, 3),
-        "options": ("--12k", "--package", "CABGA381", "--speed", "6", "--placer", "static", "--router", "router2",
-                    "--tmg-ripup")}
+        "options": ("--12k", "--package", "CABGA381", "--speed", "6", "--placer", "heap", "--router", "router2")}
     assert arguments["places"] == {} and arguments["frequency_mhz"] == pytest.approx(float(clock.output_hz) / 1e6)
     assert folder.is_dir() and folder.samefile(arguments["folder"])
     found = json.loads((tmp_path / "report.json").read_text())
@@ -183,13 +182,11 @@ def test_a_tool_that_fails_is_exit_code_1(asked, capsys, monkeypatch):
     assert capsys.readouterr().err.splitlines()[-1] == "winnow: error: synthesis: ERROR: no"
 
 
-@pytest.mark.parametrize("board, placer, router", [
-    ("ulx3s-12f", "heap", "router1"), ("ulx3s-45f", "heap", "router1"), ("ulx3s-85f", "static", "router2")])
-def test_placer_and_router_of_the_board(asked, board, placer, router):
-    """And its floorplan."""
+@pytest.mark.parametrize("board, placer", [("ulx3s-12f", "static"), ("ulx3s-45f", "heap"), ("ulx3s-85f", "static")])
+def test_placer_and_floorplan_of_the_board(asked, board, placer):
     run("--board", board)
     _, arguments = asked
-    assert arguments["options"][-5:] == ("--placer", placer, "--router", router, "--tmg-ripup")
+    assert arguments["options"][-4:] == ("--placer", placer, "--router", "router1")
     places = floorplan(BOARDS[board].device, filled(BOARDS[board].config, BOARDS[board]), core="system.engine.core")
     assert arguments["places"] == places and bool(places) == (board == "ulx3s-85f")
 

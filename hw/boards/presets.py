@@ -10,16 +10,15 @@ class Board:
     """A board and its device.
 
     ``lut4s``, ``multipliers``, ``block_rams``: what nextpnr has of 4-input LUTs, MULT18X18D and DP16KD for the device;
-    of the 12F those of the 25F, which it is made as. ``nextpnr_options``: device, package and speed grade. ``placer``,
-    ``router``: of nextpnr, those that have served this device's engine best. ``frequency_mhz``: what is asked for
+    of the 12F those of the 25F, which it is made as. ``nextpnr_options``: device, package and speed grade.
+    ``placer``: of nextpnr, the one that has served this device's engine best. ``frequency_mhz``: what is asked for
     unless told otherwise; docs/fpga.md says where place and route has reached it.
     """
 
     name: str
     device: str
     nextpnr_options: tuple[str, ...]
-    placer: str = "heap"
-    router: str = "router1"
+    placer: str = "static"
     lut4s: int
     multipliers: int
     block_rams: int
@@ -35,11 +34,10 @@ def _ulx3s(size: int, **fields) -> Board:
 
 
 BOARDS = {board.name: board for board in (
-    _ulx3s(85, lut4s=83_640, multipliers=156, block_rams=208, frequency_mhz=80, placer="static", router="router2",
-           config=EngineConfig(
+    _ulx3s(85, lut4s=83_640, multipliers=156, block_rams=208, frequency_mhz=95, config=EngineConfig(
         rows=8, columns=16, axi_data_bits=32, requantize_lanes=2, vector_lanes=4, act_buffer_bytes=65_536,
         weight_buffer_bytes=65_536, max_channels=1024, rank_lanes=8, profile_layers=32)),
-    _ulx3s(45, lut4s=43_848, multipliers=72, block_rams=108, frequency_mhz=80, config=EngineConfig(
+    _ulx3s(45, lut4s=43_848, multipliers=72, block_rams=108, frequency_mhz=80, placer="heap", config=EngineConfig(
         rows=4, columns=8, axi_data_bits=32, requantize_lanes=1, vector_lanes=3, act_buffer_bytes=65_536,
         weight_buffer_bytes=32_768, output_ring_bytes=1024, psum_tiles=16, max_channels=1024, rank_lanes=16,
         outstanding_reads=8, profile_layers=32)),

@@ -22,7 +22,7 @@ SOFTNESS = 300
 """Picoseconds that make a connection e times as expensive."""
 WIRE_COST = 2e-4
 """Of a picosecond of any wire: what is fast enough is not lengthened for nothing, as wires are scarce."""
-WIRE_PULL = 2e-2
+WIRE_PULL = 4e-2
 """Of any wire, as a part of that of the slowest path, while cells move together: for the same reason."""
 CROWD_RADIUS, CROWDING = 3, 3
 """Tiles to each side that count as around one; what a place costs where all there is taken."""
