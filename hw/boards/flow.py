@@ -116,7 +116,7 @@ def build(*, rtlil: str, constraints: str, name: str, options: Sequence[str], fr
         _run(NEXTPNR, *always, "--json", "refined.json", "--no-pack", "--no-place",
              "--textcfg", files["config"], "--report", files["json"], "--log", files["log"],
              step=f"routing, seed {seed}", folder=folder, detail=NextpnrDetail(), progress=progress)
-        placement = read_report(folder / files["json"], seed=seed, asked=frequency_mhz)
+        placement = read_report(folder / files["json"], seed=seed)
         placements.append(placement)
         config = folder / files["config"]
         if best is None or placement.reached > best.reached:

@@ -16,7 +16,7 @@ USED = {"luts": "TRELLIS_COMB", "flip_flops": "TRELLIS_FF", "multipliers": "MULT
 
 @dataclass(frozen=True, kw_only=True)
 class Clock:
-    """A clock in MHz: what it reaches, and what it was asked for."""
+    """A clock in MHz: what it reaches, and what it was asked for (0: nothing)."""
 
     achieved: float
     asked: float
@@ -24,7 +24,7 @@ class Clock:
     @property
     def reached(self) -> float:
         """What it reaches, as a part of what was asked for."""
-        return self.achieved / self.asked
+        return self.achieved / self.asked if self.asked else float("inf")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,11 +52,10 @@ class Placement:
         return self.reached >= 1
 
 
-def read_report(path: Path, *, seed: int, asked: float) -> Placement:
-    """What nextpnr's ``--report`` says. ``asked``: MHz of every clock, which may be more than the router was asked for.
-    """
+def read_report(path: Path, *, seed: int) -> Placement:
+    """What nextpnr's ``--report`` says."""
     report = json.loads(path.read_text())
-    clocks = {_clock(name): Clock(achieved=one["achieved"], asked=asked)
+    clocks = {_clock(name): Clock(achieved=one["achieved"], asked=one["constraint"])
               for name, one in report["fmax"].items()}
     counts = {key: report["utilization"].get(name, {"used": 0, "available": 0}) for key, name in USED.items()}
     # Paths from a clock to itself; each begins with "posedge" or "negedge".
