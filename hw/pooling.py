@@ -15,6 +15,11 @@ LEAST = 0x80
 """The int8 -128: what a tap outside the map counts as."""
 
 
+def larger(newer, new, old):
+    """Lane by lane the byte of ``new`` where ``newer`` says so, or that of ``old``."""
+    return Cat(Mux(bit, new.word_select(lane, 8), old.word_select(lane, 8)) for lane, bit in enumerate(newer))
+
+
 class Pooling(wiring.Component):
     """Takes the largest tap of each window.
 
@@ -73,24 +78,34 @@ class Pooling(wiring.Component):
         inside = (((Const(1, axi_bytes + 1) << until) - 1) & ~((Const(1, axi_bytes + 1) << before) - 1))[:axi_bytes]
         inside = delay(m, inside, BankedBuffer.READ_LATENCY - 2, "inside")
 
-        # Stage 3: the largest so far.
-        pooled, so_far = Signal(8 * axi_bytes), Signal(8 * axi_bytes, reset_less=True)
+        # Stage 3: the largest so far. Bytes are compared without a sign, in the order of int8. Which is larger is known
+        # last: what the stride chooses is chosen of it, and of both bytes, before they meet.
+        new, so_far, newer = Signal(8 * axi_bytes), Signal(8 * axi_bytes, reset_less=True), Signal(axi_bytes)
         for lane in range(axi_bytes):
-            new, old = Signal(8, name=f"new{lane}"), so_far.word_select(lane, 8)
-            larger = inside[lane] & (self.read_data.word_select(lane, 8).as_signed() > old.as_signed())
+            byte, old = self.read_data.word_select(lane, 8), so_far.word_select(lane, 8)
             m.d.comb += [
-                new.eq(Mux(inside[lane], self.read_data.word_select(lane, 8), LEAST)),
-                pooled.word_select(lane, 8).eq(Mux(arrived.first_tap | larger, new, old)),
+                new.word_select(lane, 8).eq(Mux(inside[lane], byte, LEAST)),
+                newer[lane].eq(arrived.first_tap | (inside[lane] & ((byte ^ LEAST) > (old ^ LEAST)))),
             ]
         with m.If(arrived.valid):
-            m.d.sync += so_far.eq(pooled)
-        thinned = Signal(8 * axi_bytes)
+            m.d.sync += so_far.eq(larger(newer, new, so_far))
+        chosen_new, chosen_old, chosen_newer = (
+            Signal.like(one, name=f"chosen_{name}") for name, one in (("new", new), ("old", so_far), ("newer", newer)))
+
+        def choose(stride):
+            """Of every so many lanes one."""
+            lanes = range(0, axi_bytes, stride)
+            return [chosen_new.eq(Cat(new.word_select(lane, 8) for lane in lanes)),
+                    chosen_old.eq(Cat(so_far.word_select(lane, 8) for lane in lanes)),
+                    chosen_newer.eq(Cat(newer[lane] for lane in lanes))]
+
         with m.Switch(descriptor.pool_stride_x):
-            for s in (2, 3, 4):
-                with m.Case(s):
-                    m.d.comb += thinned.eq(Cat(pooled.word_select(j * s, 8) for j in range(-(-axi_bytes // s))))
+            for stride in (2, 3, 4):
+                with m.Case(stride):
+                    m.d.comb += choose(stride)
             with m.Default():
-                m.d.comb += thinned.eq(pooled)
+                m.d.comb += choose(1)
+        pooled = larger(chosen_newer, chosen_new, chosen_old)
 
         # Stage 4: the chunk.
         chunk, complete = self.o_chunk, arrived.valid & arrived.last_tap
@@ -105,7 +120,7 @@ class Pooling(wiring.Component):
         with m.If(~self.busy):
             m.d.sync += chunk.eq(self.other)
         aside = Mux(self.busy, self.scores, self.other.data)
-        m.d.sync += [chunk.data.eq(Mux(self.busy & ~arrived.scores, thinned, aside)),
+        m.d.sync += [chunk.data.eq(Mux(self.busy & ~arrived.scores, pooled, aside)),
                      self.busy.eq(Cat(tag.valid for tag in tags).any())]
         m.d.comb += [
             self.scores_taken.eq(arrived.valid & arrived.scores), self.scores_bank.eq(arrived.label.bank),

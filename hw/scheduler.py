@@ -218,7 +218,10 @@ class Scheduler(wiring.Component):
             take_strip.eq(active & ~done & next_tile.valid & rows_missing & (strips_waiting != 0)),
             next_tile.ready.eq(walking & ~rows_missing & (~tile_valid | tile_ends)),
         ]
-        m.d.sync += strips_waiting.eq(strips_waiting + self.strip_loaded - take_strip)
+        # Whether one is taken is known last: the count stands ready for both.
+        more_strips, fewer_strips = strips_waiting + 1, strips_waiting - 1
+        m.d.sync += strips_waiting.eq(Mux(take_strip, Mux(self.strip_loaded, strips_waiting, fewer_strips),
+                                          Mux(self.strip_loaded, more_strips, strips_waiting)))
         with m.If(take_strip):
             m.d.sync += [rows_ready.eq(rows_with_strip), all_rows.eq(rows_with_strip >= descriptor.in_rows)]
         with m.If(prepare):

@@ -45,7 +45,7 @@ class TapWalk(wiring.Component):
     Members
     -------
     descriptor, vector:
-        Stable from the second cycle before a band's first run on.
+        Stable from the third cycle before a band's first run on.
     i_run, o_step:
         The slabs, and the steps over them.
     run:
@@ -88,7 +88,7 @@ class TapWalk(wiring.Component):
         # The step that follows: its taps; weights of as many as it has, or as many as of the run's other steps.
         following, row_following, varies = Signal.like(step.taps), Signal.like(step.taps), Signal()
         following_weights = Signal.like(run.weights)
-        m.d.sync += row_following.eq(Mux(one_step_now, taps, as_many(descriptor.kernel_w - taps)))
+        m.d.sync += row_following.eq(Mux(one_step, row_taps, as_many(row_rest)))
         m.d.comb += self.next_weights.eq(following_weights)
         with m.If(load):
             m.d.comb += self.next_weights.eq(Mux(self.i_run.valid, next_run.weights, 0))
@@ -97,10 +97,11 @@ class TapWalk(wiring.Component):
         rows, slabs = Countdown(8, name="row"), Countdown(16, name="slab")
         row_offset, slab = (Signal(24, name=n, reset_less=True) for n in ("row_offset", "slab"))
         one_row = Signal()
-        x_wraps = step.phase_x == descriptor.stride_x - 1
-        y_wraps = step.phase_y == descriptor.stride_y - 1
+        last_phase_x, last_phase_y = Signal.like(step.phase_x), Signal.like(step.phase_y)
+        x_wraps, y_wraps = step.phase_x == last_phase_x, step.phase_y == last_phase_y
         row_count = Mux(descriptor.add, 2, descriptor.kernel_h)
-        m.d.sync += one_row.eq(row_count == 1)
+        m.d.sync += [one_row.eq(row_count == 1), last_phase_x.eq(descriptor.stride_x - 1),
+                     last_phase_y.eq(descriptor.stride_y - 1)]
 
         def follows(taps, varies=varies, run=run):
             return [following.eq(taps), following_weights.eq(Mux(varies, taps, run.weights))]
