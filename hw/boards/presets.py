@@ -34,7 +34,7 @@ def _ulx3s(size: int, **fields) -> Board:
 
 
 BOARDS = {board.name: board for board in (
-    _ulx3s(85, lut4s=83_640, multipliers=156, block_rams=208, frequency_mhz=80, config=EngineConfig(
+    _ulx3s(85, lut4s=83_640, multipliers=156, block_rams=208, frequency_mhz=100, config=EngineConfig(
         rows=8, columns=16, axi_data_bits=32, requantize_lanes=2, vector_lanes=4, act_buffer_bytes=65_536,
         weight_buffer_bytes=65_536, max_channels=1024, rank_lanes=8, profile_layers=32)),
     _ulx3s(45, lut4s=43_848, multipliers=72, block_rams=108, frequency_mhz=80, placer="heap", config=EngineConfig(
