@@ -47,7 +47,7 @@ BOARDS = {board.name: board for board in (
         outstanding_reads=4, profile_layers=16)),
 )}
 REFUSED = {
-    "icebreaker": "the smallest engine needs 18,035 LUT4s and 64 block RAMs, the iCE40UP5K has 5,280 and 30; "
+    "icebreaker": "the smallest engine needs 18,788 LUT4s and 64 block RAMs, the iCE40UP5K has 5,280 and 30; "
                   "the small board is ulx3s-12f",
 }
 """Boards that no engine fits, and why (docs/fpga.md)."""
