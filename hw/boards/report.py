@@ -16,7 +16,7 @@ USED = {"luts": "TRELLIS_COMB", "flip_flops": "TRELLIS_FF", "multipliers": "MULT
 
 @dataclass(frozen=True, kw_only=True)
 class Clock:
-    """A clock in MHz: what it reaches, and what it was asked for (0: nothing)."""
+    """A clock in MHz: what it reaches, and what it was asked for."""
 
     achieved: float
     asked: float
@@ -24,7 +24,7 @@ class Clock:
     @property
     def reached(self) -> float:
         """What it reaches, as a part of what was asked for."""
-        return self.achieved / self.asked if self.asked else float("inf")
+        return self.achieved / self.asked
 
 
 @dataclass(frozen=True, kw_only=True)
